@@ -1,0 +1,60 @@
+"""What is asked of an inference log and what comes back (spec 8)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    import pyarrow as pa
+
+
+def topic_of(workspace_id: int, pipeline_name: str, *, failures: bool = False) -> str:
+    """The name of a pipeline's log."""
+    return f"workspace-{workspace_id}-pipeline-{pipeline_name}-{'failures' if failures else 'inference'}"
+
+
+class PageStatus(StrEnum):
+    ALL = "All"
+    RECORD_LIMITED = "RecordLimited"
+    BYTE_LIMITED = "ByteLimited"
+    SCHEMA_CHANGE = "SchemaChange"
+
+
+@dataclass(frozen=True, slots=True)
+class LogQuery:
+    """One page of a topic. `start` is included, `end` is not; both aware. `newest_first` orders by time, then arrival.
+
+    `cursor` continues after an earlier page of the same query. `columns` prefixes choose what comes back, as `dataset`
+    does in spec 7.4; `exclude` is applied after them.
+    """
+
+    topic: str
+    limit: int = 1000
+    newest_first: bool = False
+    start: datetime | None = None
+    end: datetime | None = None
+    cursor: str | None = None
+    columns: tuple[str, ...] = ("*",)
+    exclude: tuple[str, ...] = ()
+    max_bytes: int = 10 * 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class LogPage:
+    """Rows of one schema. `cursor` is None when nothing follows."""
+
+    table: pa.Table
+    status: PageStatus
+    cursor: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TopicInfo:
+    """Rows per partition and bytes on disk."""
+
+    partitions: dict[str, int] = field(default_factory=dict)
+    bytes: int = 0

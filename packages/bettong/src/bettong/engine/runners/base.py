@@ -1,0 +1,37 @@
+"""What a program step needs of whatever runs its model."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from bettong.domain.deployments import ObservedWorker
+
+
+class Runner(Protocol):
+    """One model, ready to take rows. Lives on one event loop and never blocks it."""
+
+    @property
+    def input_schema(self) -> pa.Schema: ...
+    @property
+    def output_schema(self) -> pa.Schema: ...
+
+    async def start(self) -> None:
+        """Load the model. Raises ModelFailed with its last words; then nothing is left running."""
+
+    async def predict(self, rows: pa.Table) -> pa.Table:
+        """Outputs in the output schema, as many rows as came in, in their order.
+
+        `rows` has exactly the columns of the input schema, already of its types, without nulls.
+
+        Raises:
+            ModelFailed: the model raised, or its worker died under this request; the next request may work.
+            Unavailable: there is no worker at the moment; one is being started.
+        """
+
+    async def close(self) -> None:
+        """Stop; requests in flight fail. Twice is no error."""
+
+    def observed(self) -> ObservedWorker: ...

@@ -1,0 +1,58 @@
+"""What an operator can set. Read from the environment in `compose.py` alone, then passed down."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+
+MAX_SOCKET_PATH_BYTES = 100  # sun_path holds 108 on Linux and 104 on macOS, its closing zero included
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds on what one request may cost. A request beyond one gets a 4xx that names the limit."""
+
+    max_body_bytes: int = 128 * 2**20
+    max_upload_bytes: int = 4 * 2**30
+    max_unpacked_bytes: int = 16 * 2**30
+    head_timeout_s: float = 10.0
+    body_idle_timeout_s: float = 20.0  # no byte of a body for this long ends the connection
+    keep_alive_timeout_s: float = 75.0
+    request_timeout_s: float = 60.0  # from the full body to the answer
+    max_queued_requests: int = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Where the platform lives and how it listens.
+
+    `home` holds everything: database, keys, artifacts, environments, logs. It is the only folder that a backup needs.
+    """
+
+    home: Path
+    host: str = "127.0.0.1"
+    port: int = 0  # 0 = the port of the last run if it is free, else any
+    database_url: str = ""  # "" = SQLite in `home`
+    artifacts_url: str = ""  # "" = a folder in `home`; else any fsspec URL
+    keys: tuple[str, ...] = field(default=(), repr=False)  # from BETTONG_KEYS; () = key files in `home`
+    allowed_hosts: tuple[str, ...] = ()  # Host headers taken besides loopback and `host`
+    pythons: tuple[str, ...] = ()  # interpreters for model environments besides the discovered ones
+    log_bytes_per_topic: int = 1 * 2**30
+    limits: Limits = field(default_factory=Limits)
+
+    @property
+    def database(self) -> str:
+        """The database URL in force."""
+        return self.database_url or f"sqlite:///{self.home / 'bettong.db'}"
+
+    @property
+    def run_folder(self) -> Path:
+        """Where Unix sockets live: in `home` if its path is short enough for one, else in a private temporary folder."""
+        inside = self.home / "run"
+        if len(os.fsencode(str(inside))) + 40 <= MAX_SOCKET_PATH_BYTES:
+            return inside
+        digest = hashlib.sha256(os.fsencode(str(self.home))).hexdigest()[:12]
+        return Path(tempfile.gettempdir()) / f"bettong-{os.getuid()}-{digest}"
