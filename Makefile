@@ -1,0 +1,61 @@
+# Two commands matter: `make demo` and `make test`. Each does all its own set-up; all they need is Python 3.11 or newer, pip and git.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PROJECTS := packages/mac/pyproject.toml packages/wallaroo/pyproject.toml packages/bettong/pyproject.toml
+EDITABLE := -e packages/mac -e packages/wallaroo[notebook]
+RUN := $(VENV)/.run-ready
+DEV := $(VENV)/.dev-ready
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-services test-frameworks check lint format types soak bench clean
+
+help: ## Show this list.
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
+
+demo: $(RUN) ## Run the main job end to end on this machine: model file, pipeline, Connection, prediction.
+	$(BIN)/python examples/forecast/demo.py
+
+test: $(DEV) ## Run the core tests.
+	$(BIN)/python -m pytest -m "not service and not framework and not soak"
+
+test-services: $(DEV) ## Run the tests against real services (PostgreSQL, …), each brought up by the suite itself.
+	$(BIN)/python -m pytest -m "service and not soak"
+
+test-frameworks: $(DEV) ## Run the tests that build environments for other interpreters and frameworks.
+	$(BIN)/python -m pytest -m "framework and not soak"
+
+check: format lint types ## Format, lint, check types and run the fast tests.
+	$(BIN)/python -m pytest -m "not service and not framework and not soak" tests/unit tests/contract
+
+format: $(DEV) ## Format the code.
+	$(BIN)/ruff format .
+
+lint: $(DEV) ## Look for mistakes without changing anything.
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: $(DEV) ## Check types, tests included.
+	$(BIN)/mypy packages/mac/src packages/wallaroo/src packages/bettong/src tests benchmarks examples/forecast/demo.py
+
+soak: $(DEV) ## Run the tests that take very long; never in CI.
+	$(BIN)/python -m pytest -m soak
+
+bench: $(DEV) ## Measure, and write docs/performance.md.
+	$(BIN)/python benchmarks/main_job.py
+
+clean: ## Remove the environment and what was built.
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache
+
+# --without-pip, then pip from outside: Debian's Python has no ensurepip.
+$(BIN)/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "bettong needs Python 3.11 or newer; this is %s. Try: make PYTHON=python3.12 ..." % sys.version.split()[0])'
+	$(PYTHON) -m venv --without-pip $(VENV)
+
+$(RUN): constraints.txt $(PROJECTS) | $(BIN)/python
+	$(PYTHON) -m pip --python $(BIN)/python install -q -c constraints.txt $(EDITABLE) -e "packages/bettong[notebook]"
+	touch $@
+
+$(DEV): requirements-dev.txt $(RUN)
+	$(PYTHON) -m pip --python $(BIN)/python install -q -c constraints.txt -r requirements-dev.txt -e "packages/bettong[notebook,postgres]"
+	touch $@ $(RUN)

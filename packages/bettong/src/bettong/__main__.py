@@ -1,0 +1,3 @@
+from bettong.cli.main import main
+
+main()

@@ -1,0 +1,202 @@
+"""The command line: `bettong up | status | stop | serve | logs | token | keys`."""
+
+from __future__ import annotations
+
+import base64
+import json
+import secrets
+import sys
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+import httpx
+
+from bettong import __version__, compose
+from bettong.cli import launch, record
+from bettong.errors import BettongError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from bettong.settings import Settings
+
+STOP_TIMEOUT_S = 60.0
+
+
+class Teaching(click.Group):
+    """A group that answers a mistyped command with the commands there are, and our errors with two sentences."""
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError:
+            known = ", ".join(self.list_commands(ctx))
+            raise click.UsageError(f"There is no command '{args[0]}'. The commands are: {known}.", ctx) from None
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BettongError as error:
+            raise click.ClickException(str(error)) from error
+
+
+@click.group(cls=Teaching, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="bettong")
+def cli() -> None:
+    """bettong: from a model file to a running, watched pipeline, on this machine.
+
+    \b
+    bettong up        start the platform in the background
+    bettong status    see what runs
+    bettong stop      stop it, deployments included
+
+    Everything it keeps lies in one folder: $BETTONG_HOME, or ~/.bettong.
+    """
+
+
+@cli.command()
+def up() -> None:
+    """Start the platform in the background, or find the one that runs.
+
+    It listens on loopback only. Notebooks on this machine find it by themselves: `wallaroo.Client()`.
+    """
+    settings = compose.settings_from_environment()
+    found, started = launch.up(settings.home, compose.child_environment())
+    state = "started" if started else "was running already"
+    click.echo(f"bettong {found.version} {state} at {found.url} (home {settings.home}).")
+
+
+@cli.command()
+@click.option("--host", help="Address to listen on; loopback unless told otherwise.")
+@click.option("--port", type=click.IntRange(0, 65535), help="Port to listen on; 0 = the last one if it is free.")
+@click.option("--database-url", help="postgresql://… instead of the SQLite file in the home folder; needs BETTONG_KEYS.")
+def serve(host: str | None, port: int | None, database_url: str | None) -> None:
+    """Run the platform in the foreground: for services of the operating system, and to watch it.
+
+    Every option has an environment variable: BETTONG_HOST, BETTONG_PORT, BETTONG_DATABASE_URL. Settings that are
+    secrets have nothing but a variable: BETTONG_KEYS.
+    """
+    from bettong.cli import server  # the heavy half; other commands do without it
+
+    server.serve(compose.settings_from_environment(host=host, port=port, database_url=database_url))
+
+
+@cli.command()
+@click.option("--json", "as_json", is_flag=True, help="Print the answer of the server as JSON.")
+def status(as_json: bool) -> None:
+    """Tell whether the platform runs, where, and how its deployments do."""
+    settings = compose.settings_from_environment()
+    found = record.running(settings.home)
+    if found is None:
+        click.echo(f"No platform runs in {settings.home}. Start it with: bettong up")
+        sys.exit(3)
+    facts = _call(settings, found, "GET", "/v1/api/platform/status")
+    deployments = _call(settings, found, "POST", "/v1/api/deployments/list")["deployments"]
+    running = [d for d in deployments if d["deployed"]]
+    if as_json:
+        click.echo(json.dumps({**facts, "deployed": running}, indent=2))
+        return
+    click.echo(f"bettong {facts['version']} runs at {facts['url']} since {facts['started_at']} (home {facts['home']}).")
+    click.echo(f"Model workers: {facts['sandbox']}.")
+    for warning in facts["warnings"]:
+        click.echo(f"Warning: {warning}")
+    if not running:
+        click.echo("Nothing is deployed.")
+    for deployment in running:
+        state = _call(settings, found, "POST", "/v1/api/status/get_deployment", {"name": deployment["label"]})
+        click.echo(f"{deployment['label']:<40} {state['status']:<9} {deployment['url'] or '-'}")
+        if state["target"]["error"]:
+            click.echo(f"{'':<40} {state['target']['error']}")
+
+
+@cli.command()
+@click.option("--keep-deployments", is_flag=True, help="Stop the server alone; what is deployed goes on answering.")
+def stop(keep_deployments: bool) -> None:
+    """Stop the platform. What was deployed comes back with the next `bettong up`."""
+    settings = compose.settings_from_environment()
+    found = record.running(settings.home)
+    if found is None:
+        left = 0 if keep_deployments else compose.stop_hosts(settings)
+        click.echo(f"No platform runs in {settings.home}." + (f" Stopped {left} deployments it had left." if left else ""))
+        return
+    _call(settings, found, "POST", "/v1/api/platform/stop", {"keep_deployments": keep_deployments})
+    if not launch.wait_for_end(found.pid, STOP_TIMEOUT_S):
+        _fail(f"The server (pid {found.pid}) has not ended within {STOP_TIMEOUT_S:g} s. See: bettong logs")
+    click.echo("Stopped." if not keep_deployments else "Stopped the server; deployments go on answering.")
+
+
+@cli.command()
+@click.option("--deployment", metavar="LABEL", help="The log of one deployment's processes, such as rental-forecast-1.")
+@click.option("-n", "--lines", default=50, show_default=True, type=click.IntRange(1), help="How many of the last lines.")
+def logs(deployment: str | None, lines: int) -> None:
+    """Print the last lines of the server's log, or of a deployment's."""
+    settings = compose.settings_from_environment()
+    path = settings.home / launch.LOG if deployment is None else _deployment_log(settings.home, deployment)
+    if not path.is_file():
+        _fail(f"There is no log at {path}. `bettong status` lists what is deployed.")
+    with path.open(errors="replace") as file:
+        click.echo("".join(file.readlines()[-lines:]), nl=False)
+
+
+@cli.command()
+@click.option("--header", is_flag=True, help="Print an Authorization header, for curl: bettong token --header | curl -H @- …")
+def token(header: bool) -> None:
+    """Print the API token of the person who owns this platform.
+
+    Keep it off command lines, where others can see it: hand it to programs through a pipe or a file.
+    """
+    text = _token(compose.settings_from_environment().home)
+    click.echo(f"Authorization: Bearer {text}" if header else text)
+
+
+@cli.group(cls=Teaching)
+def keys() -> None:
+    """Keys that seal the details of Connections."""
+
+
+@keys.command("new")
+def keys_new() -> None:
+    """Print a fresh key for BETTONG_KEYS.
+
+    The first key of BETTONG_KEYS encrypts and any of them decrypts: put a new one in front and keep the old ones.
+    """
+    click.echo(base64.b64encode(secrets.token_bytes(32)).decode())
+
+
+def main() -> None:
+    cli(prog_name="bettong")
+
+
+def _call(settings: Settings, found: record.Record, method: str, path: str, body: object = None) -> Any:
+    """One call to the running server as the owner; our error's own sentences when it refuses."""
+    headers = {"Authorization": f"Bearer {_token(settings.home)}", "X-Bettong-Client": f"cli/{__version__}"}
+    try:
+        with httpx.Client(base_url=found.url, headers=headers, timeout=STOP_TIMEOUT_S, trust_env=False) as client:
+            answer = client.request(method, path, json=None if method == "GET" else body or {})
+    except httpx.HTTPError as broken:
+        _fail(f"The server at {found.url} did not answer ({type(broken).__name__}). See: bettong logs")
+    if answer.is_success:
+        return answer.json()
+    try:
+        _fail(str(answer.json()["msg"]))
+    except (ValueError, KeyError, TypeError):
+        _fail(f"The server at {found.url} answered {answer.status_code} to {path}: {answer.text[:200]}")
+
+
+def _token(home: Path) -> str:
+    try:
+        return (home / "token").read_text().strip()
+    except OSError:
+        _fail(f"There is no token that you can read in {home}. Start the platform with: bettong up")
+
+
+def _deployment_log(home: Path, label: str) -> Path:
+    folder = home / "deployments"
+    known = sorted(p.name for p in folder.iterdir()) if folder.is_dir() else []
+    if label not in known:  # a name is looked up, never joined to a path
+        _fail(f"There is no deployment '{label}'. Those with a log: {', '.join(known) or 'none'}.")
+    return folder / label / "host.log"
+
+
+def _fail(text: str) -> NoReturn:
+    raise click.ClickException(text)
