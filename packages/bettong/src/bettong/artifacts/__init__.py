@@ -1,0 +1,1 @@
+"""Uploaded files, kept once under their SHA-256. Start at `store.open_artifacts`."""

@@ -16,6 +16,11 @@ class Framework(StrEnum):
     PYTHON = "python"
 
 
+def default_runtime(framework: str) -> str:
+    """The `runtime` of a new version's first config (spec 1.5): what runs outside the replica is "flight"."""
+    return framework if framework in ("onnx", "tensorflow") else "flight"
+
+
 class ModelStatus(StrEnum):
     UPLOADING = "uploading"
     PENDING_LOAD_NATIVE = "pending_load_native"

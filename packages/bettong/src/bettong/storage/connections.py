@@ -1,0 +1,168 @@
+"""Connections, their sealed details, and the workspaces they are linked to."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+from sqlalchemy import ColumnElement, Row, Select, and_, delete, insert, or_, select
+
+from bettong.domain.connections import Connection
+from bettong.errors import Conflict, NotFound
+from bettong.storage.database import upsert
+from bettong.storage.rows import require, utc_now
+from bettong.storage.tables import connection_links, connections, workspaces
+from bettong.storage.workspaces import unknown_workspace
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from bettong.storage.database import Database
+    from bettong.storage.rows import Clock
+
+# Everything but the sealed details: a list must not drag megabytes of ciphertext along.
+_SHOWN = (connections.c.id, connections.c.name, connections.c.type, connections.c.created_by, connections.c.created_at)
+
+
+class SqlConnectionStore:
+    """Keeps connections. Names are unique on the platform, and differ by case."""
+
+    def __init__(self, database: Database, clock: Clock = utc_now) -> None:
+        self._database, self._now = database, clock
+
+    def add(self, connection: Connection, sealed: bytes) -> None:
+        """Keep a connection as it is given, id and time included; its `workspace_names` are not looked at."""
+        taken = Conflict(
+            f"A connection '{connection.name}' exists already.", "Choose another name, or delete that one first."
+        )
+        with self._database.write(taken=taken) as tx:
+            tx.execute(
+                insert(connections).values(
+                    id=connection.id,
+                    name=connection.name,
+                    type=connection.type,
+                    created_by=connection.created_by,
+                    created_at=connection.created_at,
+                    sealed=sealed,
+                )
+            )
+
+    def by_name(self, name: str, workspace_ids: Iterable[int] | None = None) -> Connection | None:
+        return self._one(connections.c.name == name, workspace_ids)
+
+    def by_id(self, connection_id: str, workspace_ids: Iterable[int] | None = None) -> Connection | None:
+        return self._one(connections.c.id == connection_id, workspace_ids)
+
+    def all(self, *, seen_by: str | None, workspace_ids: Iterable[int]) -> list[Connection]:
+        """Two queries, however many connections there are. An administrator (None) is told of every link."""
+        query, names = select(*_SHOWN).order_by(connections.c.seq), _names()
+        if seen_by is not None:
+            told = list(workspace_ids)
+            linked = select(connection_links.c.connection_id).where(connection_links.c.workspace_id.in_(told))
+            query = query.where(or_(connections.c.created_by == seen_by, connections.c.id.in_(linked)))
+            names = names.where(connection_links.c.workspace_id.in_(told))
+        with self._database.read() as tx:
+            names_by_id = _grouped(tx.execute(names))
+            return [_connection(row, names_by_id) for row in tx.execute(query)]
+
+    def linked_to(self, workspace_id: int, workspace_ids: Iterable[int] | None) -> list[Connection]:
+        linked = (
+            select(*_SHOWN)
+            .join(connection_links, connection_links.c.connection_id == connections.c.id)
+            .where(connection_links.c.workspace_id == workspace_id)
+        )
+        names = _told(_names(), workspace_ids).where(
+            connection_links.c.connection_id.in_(linked.with_only_columns(connections.c.id))
+        )
+        with self._database.read() as tx:
+            rows = tx.execute(linked.order_by(connection_links.c.seq)).all()
+            if not rows:
+                require(tx, workspaces.c.id == workspace_id, unknown_workspace(workspace_id))
+            names_by_id = _grouped(tx.execute(names))
+        return [_connection(row, names_by_id) for row in rows]
+
+    def workspaces_of(self, connection_id: str) -> frozenset[int]:
+        query = select(connection_links.c.workspace_id).where(connection_links.c.connection_id == connection_id)
+        with self._database.read() as tx:
+            found = frozenset(tx.execute(query).scalars())
+            if not found:
+                require(tx, connections.c.id == connection_id, _unknown(connection_id))
+        return found
+
+    def link(self, connection_id: str, workspace_id: int) -> str:
+        with self._database.write(unknown=unknown_workspace(workspace_id)) as tx:
+            require(tx, connections.c.id == connection_id, _unknown(connection_id))
+            tx.execute(
+                upsert(tx, connection_links)
+                .values(id=str(uuid4()), connection_id=connection_id, workspace_id=workspace_id, created_at=self._now())
+                .on_conflict_do_nothing(index_elements=["connection_id", "workspace_id"])
+            )
+            link_id: str = tx.execute(
+                select(connection_links.c.id).where(_is_link(connection_id, workspace_id))
+            ).scalar_one()
+        return link_id
+
+    def unlink(self, connection_id: str, workspace_id: int) -> None:
+        with self._database.write() as tx:
+            tx.execute(delete(connection_links).where(_is_link(connection_id, workspace_id)))
+
+    def delete(self, connection_id: str) -> None:
+        with self._database.write() as tx:
+            tx.execute(delete(connections).where(connections.c.id == connection_id))
+
+    def sealed(self, connection_id: str) -> bytes:
+        with self._database.read() as tx:
+            row = tx.execute(select(connections.c.sealed).where(connections.c.id == connection_id)).first()
+        if row is None:
+            raise _unknown(connection_id)
+        return bytes(row.sealed)
+
+    def all_sealed(self) -> list[tuple[str, str, bytes]]:
+        query = select(connections.c.id, connections.c.name, connections.c.sealed).order_by(connections.c.seq)
+        with self._database.read() as tx:
+            return [(row.id, row.name, bytes(row.sealed)) for row in tx.execute(query)]
+
+    def any_sealed(self) -> bool:
+        """Whether there is a sealed row at all: then a missing key must not be replaced."""
+        with self._database.read() as tx:
+            return tx.execute(select(connections.c.seq).limit(1)).first() is not None
+
+    def _one(self, which: ColumnElement[bool], workspace_ids: Iterable[int] | None) -> Connection | None:
+        with self._database.read() as tx:
+            row = tx.execute(select(*_SHOWN).where(which)).first()
+            if row is None:
+                return None
+            names = _told(_names(), workspace_ids).where(connection_links.c.connection_id == row.id)
+            return _connection(row, _grouped(tx.execute(names)))
+
+
+def _names() -> Select[str, str]:
+    """(connection id, workspace name) of every link, oldest link first."""
+    return (
+        select(connection_links.c.connection_id, workspaces.c.name)
+        .join(workspaces, workspaces.c.id == connection_links.c.workspace_id)
+        .order_by(connection_links.c.seq)
+    )
+
+
+def _told(names: Select[str, str], workspace_ids: Iterable[int] | None) -> Select[str, str]:
+    return names if workspace_ids is None else names.where(connection_links.c.workspace_id.in_(list(workspace_ids)))
+
+
+def _grouped(rows: Iterable[Row[str, str]]) -> dict[str, list[str]]:
+    names: dict[str, list[str]] = {}
+    for connection_id, name in rows:
+        names.setdefault(connection_id, []).append(name)
+    return names
+
+
+def _is_link(connection_id: str, workspace_id: int) -> ColumnElement[bool]:
+    return and_(connection_links.c.connection_id == connection_id, connection_links.c.workspace_id == workspace_id)
+
+
+def _unknown(connection_id: str) -> NotFound:
+    return NotFound(f"No connection has the id '{connection_id}'.", "List the connections to see which there are.")
+
+
+def _connection(row: Row[*tuple[Any, ...]], names: dict[str, list[str]]) -> Connection:
+    return Connection(row.id, row.name, row.type, row.created_by, row.created_at, tuple(names.get(row.id, ())))
