@@ -1,0 +1,231 @@
+"""uvicorn's HTTP protocol with the bounds it lacks: slow heads, slow bodies, slow readers, heads without end.
+
+The hot path (a request that arrives whole) sets no timer: they start only when something is left waiting.
+"""
+
+from __future__ import annotations
+
+from enum import Enum, auto
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, Protocol
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+if TYPE_CHECKING:
+    import asyncio
+
+MAX_HEAD_BYTES = 64 * 2**10
+
+
+class _Expects(Enum):
+    """What a connection is waiting for from its client."""
+
+    HEAD = auto()  # the first byte of a head, or the rest of one
+    BODY = auto()
+    NOTHING = auto()  # it has sent a whole request
+
+
+class Bounds(Protocol):
+    """How long a client may keep us waiting. A deployment file has these, and so have the platform's settings."""
+
+    @property
+    def head_timeout_s(self) -> float: ...
+    @property
+    def body_idle_timeout_s(self) -> float: ...
+
+
+def guarded(bounds: Bounds, *, max_head_bytes: int = MAX_HEAD_BYTES) -> type[HttpToolsProtocol]:
+    """A protocol class for `uvicorn.Config(http=…)` that ends connections which keep us waiting.
+
+    - A head must be there `head_timeout_s` after its first byte (after the connection, for the first one): else 408.
+    - A body may pause for `body_idle_timeout_s`: else 408. Time in which we do not read does not count.
+    - A client that takes no byte of its answer for `body_idle_timeout_s` is cut off.
+    - A head, its trailers and chunk headers included, may have `max_head_bytes`: else 431.
+
+    Each of these ends the connection; an application that is reading sees `http.disconnect`.
+    """
+
+    class Guarded(_GuardedProtocol):
+        pass
+
+    Guarded.head_timeout_s = bounds.head_timeout_s
+    Guarded.body_idle_timeout_s = bounds.body_idle_timeout_s
+    Guarded.max_head_bytes = max_head_bytes
+    return Guarded
+
+
+class _TooLong(Exception):
+    """A head beyond its limit; the parser wraps it, and the protocol answers 431."""
+
+
+class _GuardedProtocol(HttpToolsProtocol):  # type: ignore[misc]  # uvicorn is untyped to us
+    head_timeout_s: float
+    body_idle_timeout_s: float
+    max_head_bytes: int
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._expects = _Expects.HEAD
+        self._head_bytes = 0
+        self._body_bytes = 0
+        self._refusal: HTTPStatus | None = None
+        self._reading: asyncio.TimerHandle | None = None
+        self._reading_for: _Expects | None = None
+        self._writing: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:
+        super().connection_made(transport)
+        self._wait_for(_Expects.HEAD)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_waiting()
+        self._stop_write_watch()
+        self._unset_keepalive_if_required()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        body_before = self._body_bytes
+        super().data_received(data)
+        if self.transport.is_closing():
+            self._stop_waiting()
+            return
+        if self._expects is not _Expects.NOTHING and self._body_bytes == body_before:
+            self._head_bytes += len(data)  # of a head, trailer or chunk header that is not complete yet
+            if self._head_bytes > self.max_head_bytes:
+                self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
+                return
+        if self._expects is _Expects.BODY:
+            self._wait_for(_Expects.BODY)
+        elif self._expects is _Expects.HEAD:
+            if self._reading_for is not _Expects.HEAD:
+                self._wait_for(_Expects.HEAD)
+        elif self.cycle is None or self.cycle.response_complete:
+            # answered already, and what came since (blank lines) began no new request
+            if self._reading_for is not _Expects.HEAD:
+                self._wait_for(_Expects.HEAD)
+        else:
+            self._stop_waiting()
+
+    # --- what the parser tells
+
+    def on_message_begin(self) -> None:
+        self._expects = _Expects.HEAD
+        self._head_bytes = 0
+        if self._reading_for is _Expects.BODY:
+            self._stop_waiting()
+        super().on_message_begin()
+
+    def on_url(self, url: bytes) -> None:
+        self._count(len(url))
+        super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._count(len(name) + len(value) + 4)
+        super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        self._expects = _Expects.BODY
+        self._head_bytes = 0
+        self._stop_waiting()
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        self._body_bytes += len(body)
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._expects = _Expects.NOTHING
+        super().on_message_complete()
+
+    def _count(self, size: int) -> None:
+        self._head_bytes += size
+        if self._head_bytes > self.max_head_bytes:
+            self._refusal = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
+            raise _TooLong
+
+    def send_400_response(self, msg: str) -> None:
+        self._refuse(self._refusal or HTTPStatus.BAD_REQUEST)
+
+    # --- waiting for the client to send
+
+    def _wait_for(self, what: _Expects) -> None:
+        self._stop_waiting()
+        delay = self.body_idle_timeout_s if what is _Expects.BODY else self.head_timeout_s
+        self._reading_for = what
+        self._reading = self.loop.call_later(delay, self._waited)
+
+    def _stop_waiting(self) -> None:
+        if self._reading is not None:
+            self._reading.cancel()
+            self._reading = self._reading_for = None
+
+    def _waited(self) -> None:
+        what = self._reading_for
+        self._reading = self._reading_for = None
+        if self.transport.is_closing() or what is None:
+            return
+        if self.flow.read_paused:  # we are the ones who do not read
+            self._wait_for(what)
+            return
+        self._refuse(HTTPStatus.REQUEST_TIMEOUT)
+
+    def _refuse(self, status: HTTPStatus) -> None:
+        """Answer with `status` and end the connection; just end it when an answer has begun or nothing was asked."""
+        self._stop_waiting()
+        cycle = self.cycle
+        answering = cycle is not None and not cycle.response_complete
+        if answering:
+            begun = cycle.response_started
+            cycle.disconnected = True
+            cycle.message_event.set()
+        else:
+            begun = False
+        silent = status is HTTPStatus.REQUEST_TIMEOUT and self._expects is not _Expects.BODY and self._head_bytes == 0
+        if not begun and not silent:
+            self.transport.write(_refusal(status, self._why(status)))
+        self.transport.close()
+
+    def _why(self, status: HTTPStatus) -> str:
+        if status is HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE:
+            return f"The request's head is longer than {self.max_head_bytes} bytes. Send fewer or shorter headers."
+        if status is HTTPStatus.REQUEST_TIMEOUT and self._expects is _Expects.BODY:
+            return f"No byte of the body came for {self.body_idle_timeout_s:g} s. Send the request again."
+        if status is HTTPStatus.REQUEST_TIMEOUT:
+            return f"The head was not complete after {self.head_timeout_s:g} s. Send the request again."
+        return "This is not an HTTP/1.1 request. Check the client, and that the address is not one for https."
+
+    # --- waiting for the client to take
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        if self._writing is None:
+            self._watch_writing(self.transport.get_write_buffer_size())
+
+    def resume_writing(self) -> None:
+        self._stop_write_watch()
+        super().resume_writing()
+
+    def _watch_writing(self, left: int) -> None:
+        self._writing = self.loop.call_later(self.body_idle_timeout_s, self._check_writing, left)
+
+    def _stop_write_watch(self) -> None:
+        if self._writing is not None:
+            self._writing.cancel()
+            self._writing = None
+
+    def _check_writing(self, left_before: int) -> None:
+        left = self.transport.get_write_buffer_size()
+        if left < left_before:
+            self._watch_writing(left)
+        else:
+            self._writing = None
+            self.transport.abort()
+
+
+def _refusal(status: HTTPStatus, text: str) -> bytes:
+    body = text.encode()
+    head = (
+        f"HTTP/1.1 {status.value} {status.phrase}\r\ncontent-type: text/plain; charset=utf-8\r\n"
+        f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"
+    )
+    return head.encode() + body
