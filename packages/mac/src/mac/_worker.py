@@ -1,0 +1,184 @@
+"""The worker child: `python -m mac._worker FD` runs one model and answers frames on the socket FD.
+
+A frame is `u32 header bytes | u32 body bytes | header (UTF-8 JSON) | body`, little-endian. The worker lives on when
+model code raises, and ends when the socket does. It never unpickles what it reads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import inspect
+import json
+import os
+import socket
+import struct
+import sys
+import traceback
+from typing import Any, Callable, Dict, List, Optional, Tuple
+
+from mac._frames import ColumnReader, write_answer
+from mac._step import find_step
+
+READ_BYTES = 1 << 18
+MAX_BODY_BYTES = 1 << 31
+MAX_WORDS = 4000
+MAX_TRACEBACK = 20000
+SMALL_FRAME_BYTES = 1 << 16
+
+
+def main() -> None:
+    _keep_memory_private()
+    os.set_inheritable(int(sys.argv[1]), False)
+    channel = Channel(socket.socket(fileno=int(sys.argv[1])))
+    message = channel.receive()
+    if message is None:
+        return
+    try:
+        step = Step(find_step(_enter(message[0]["folder"])), message[0]["output"], message[0]["input"])
+    except BaseException as failed:  # sys.exit() at the top of a model's file is a failed load, too
+        channel.fail(None, failed)
+        return
+    gc.collect()
+    gc.freeze()  # what loading made stays: later collections need not look at it
+    channel.send({"do": "ready"}, [])
+    while True:
+        message = channel.receive()
+        if message is None or message[0]["do"] == "stop":
+            return
+        header, body = message
+        try:
+            columns, buffers = step.run(header, body)
+        except Exception as raised:
+            channel.fail(header["id"], raised)
+        else:
+            channel.send({"do": "result", "id": header["id"], "columns": columns}, buffers)
+
+
+class Step:
+    """A `process_data` and the schemas it answers for."""
+
+    def __init__(self, function: Callable[..., Any], output: List[Dict[str, Any]], input: List[Dict[str, Any]]) -> None:
+        self._function = function
+        self._names = [field["name"] for field in input]
+        self._output = output
+        self._loop: Optional[asyncio.AbstractEventLoop] = None
+
+    def run(self, header: Dict[str, Any], body: bytearray) -> Tuple[List[Dict[str, Any]], List[Any]]:
+        reader = ColumnReader(body)
+        rows = {name: reader.column(tree) for name, tree in zip(self._names, header["columns"])}
+        answer = self._function(rows)
+        if inspect.isawaitable(answer):
+            answer = self._wait_for(answer)
+        columns, buffers = write_answer(answer, self._output, header["rows"])
+        size = sum(buffer.nbytes for buffer in buffers)
+        if size >= MAX_BODY_BYTES:
+            raise OverflowError(
+                "The answer has %d bytes; at most %d can be returned. Send fewer rows." % (size, MAX_BODY_BYTES)
+            )
+        return columns, buffers
+
+    def _wait_for(self, answer: Any) -> Any:
+        async def finish() -> Any:
+            return await answer
+
+        if self._loop is None:  # one for all requests: what a model opens in it stays open
+            self._loop = asyncio.new_event_loop()
+            asyncio.set_event_loop(self._loop)
+        return self._loop.run_until_complete(finish())
+
+
+class Channel:
+    """Frames over the socket, one at a time."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        self._chunk = bytearray(READ_BYTES)
+        self._view = memoryview(self._chunk)
+        self._start = self._end = 0  # what is read of the chunk and not yet taken
+
+    def receive(self) -> Optional[Tuple[Dict[str, Any], bytearray]]:
+        """The next message and its body; None when the parent has closed the socket."""
+        lengths = self._take(8)
+        if lengths is None:
+            return None
+        header_bytes, body_bytes = struct.unpack("<II", lengths)
+        header = self._take(header_bytes)
+        body = self._take(body_bytes)
+        if header is None or body is None:
+            return None
+        return json.loads(header), body
+
+    def send(self, header: Dict[str, Any], buffers: List[Any]) -> None:
+        text = json.dumps(header, separators=(",", ":")).encode()
+        sizes = [buffer.nbytes for buffer in buffers]
+        body_bytes = sum(size + -size % 8 for size in sizes)
+        parts: List[Any] = [struct.pack("<II", len(text), body_bytes), text]
+        for buffer, size in zip(buffers, sizes):
+            parts.append(buffer.tobytes() if size <= SMALL_FRAME_BYTES else memoryview(buffer.reshape(-1).view("u1")))
+            parts.append(bytes(-size % 8))
+        if body_bytes <= SMALL_FRAME_BYTES:
+            self._connection.sendall(b"".join(parts))
+            return
+        for part in parts:
+            if len(part):
+                self._connection.sendall(part)
+
+    def fail(self, request: Optional[int], failed: BaseException) -> None:
+        words = "".join(traceback.format_exception(type(failed), failed, failed.__traceback__))
+        print(words, end="", file=sys.stderr)
+        try:
+            message = str(failed)
+        except Exception:
+            message = "(its message cannot be shown)"
+        header = {
+            "do": "failed",
+            "id": request,
+            "error": type(failed).__name__,
+            "message": message[:MAX_WORDS],
+            "traceback": words[-MAX_TRACEBACK:],
+        }
+        self.send(header, [])
+
+    def _take(self, size: int) -> Optional[bytearray]:
+        if self._start == self._end:
+            self._start = self._end = 0
+        while self._end - self._start < size <= READ_BYTES - self._start:
+            got = self._connection.recv_into(self._view[self._end :])
+            if not got:
+                return None
+            self._end += got
+        have = min(size, self._end - self._start)
+        taken = bytearray(size)
+        taken[:have] = self._view[self._start : self._start + have]
+        self._start += have
+        rest = memoryview(taken)
+        while have < size:
+            got = self._connection.recv_into(rest[have:])
+            if not got:
+                return None
+            have += got
+        return taken
+
+
+def _enter(folder: str) -> str:
+    """Make the artifact the current folder, for data files named relative to it; where it cannot be entered, stay."""
+    try:
+        os.chdir(folder)
+    except OSError:
+        print("The artifact folder cannot be entered; staying in %s." % os.getcwd(), file=sys.stderr)
+    return folder
+
+
+def _keep_memory_private() -> None:
+    """No core dump, and no look into this process by another one of the same user: its memory holds request rows."""
+    if sys.platform.startswith("linux"):
+        try:
+            import ctypes
+        except ImportError:  # an interpreter built without libffi; the limit on core files holds all the same
+            return
+        ctypes.CDLL(None).prctl(4, ctypes.c_ulong(0), 0, 0, 0)  # PR_SET_DUMPABLE
+
+
+if __name__ == "__main__":
+    main()
