@@ -1,0 +1,266 @@
+"""From ended segments to Parquet parts, and old parts dropped when a topic grows over its bytes.
+
+A part is written under a temporary name, put on the disk, renamed, and only then is its segment removed. Until the
+rename the segment counts, from it on the part does (`layout.current`): a crash at any point loses and doubles nothing.
+"""
+
+from __future__ import annotations
+
+import base64
+import fcntl
+import logging
+import os
+import shutil
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from bettong.logstore.blocks import SCHEMA_KEY, SegmentBlock
+from bettong.logstore.columns import ROW_COLUMN
+from bettong.logstore.index import SegmentIndex
+from bettong.logstore.layout import (
+    GONE,
+    TEMPORARY,
+    Entry,
+    PartEntry,
+    SegmentEntry,
+    claimed,
+    current,
+    list_topic,
+    part_name,
+    partitions,
+    sync_folder,
+    topic_lock,
+    topics,
+)
+from bettong.logstore.reader import size_of
+from bettong.logstore.segment import Ending
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from bettong.logstore.index import Chunk, Snapshot
+
+ROW_GROUP_ROWS = 16_384
+ROW_GROUP_BYTES = 8 * 2**20
+COMPACTED_AT = b"bettong.compacted_at"
+LOCK_FILE = "maintenance.lock"
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Sized:
+    """An entry, what it takes on disk, and the time of its newest row (of a segment: of its last write)."""
+
+    entry: Entry
+    bytes: int
+    last_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """What retention took out of a topic."""
+
+    rows: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Maintenance:
+    """What one round did: segments turned into parts, and what was dropped by topic."""
+
+    compacted: int = 0
+    dropped: dict[str, Dropped] = field(default_factory=dict)
+
+
+def maintain(folder: Path, now_s: float, max_bytes_per_topic: int) -> Maintenance:
+    """One round over a log folder: compact, then drop what is beyond the quota. Does nothing while another process is
+    at it. What cannot be done for one segment is logged and tried again in the next round.
+
+    Args:
+        folder: the log folder; it need not exist.
+        now_s: epoch seconds, kept in the parts that are made.
+        max_bytes_per_topic: what a topic may take on disk.
+    """
+    with _alone(folder) as alone:
+        if not alone:
+            return Maintenance()
+        return Maintenance(compact(folder, now_s), retain(folder, max_bytes_per_topic))
+
+
+def compact(folder: Path, now_s: float) -> int:
+    """Turn every segment that has no writer any more into a part; how many were. One process at a time (`maintain`)."""
+    done = 0
+    for topic in topics(folder):
+        topic_folder = folder / topic
+        _sweep(topic_folder)
+        entries = list_topic(topic_folder)
+        for leftover in superseded(entries):
+            leftover.path.unlink(missing_ok=True)
+        for entry in current(entries):
+            if not isinstance(entry, SegmentEntry):
+                continue
+            with claimed(topic_folder, entry.path) as ended:
+                try:
+                    done += ended and _compact_segment(entry, now_s)
+                except (OSError, pa.ArrowException) as failure:  # it stays a segment, as readable as before
+                    _log.error("inference log not compacted: segment=%s why=%s", entry.path, type(failure).__name__)
+    return done
+
+
+def retain(folder: Path, max_bytes_per_topic: int) -> dict[str, Dropped]:
+    """Drop oldest rows of each topic that takes more than its bytes; what was dropped by topic. Segments with a writer
+    count but stay."""
+    dropped: dict[str, Dropped] = {}
+    for topic in topics(folder):
+        topic_folder = folder / topic
+        sized = [_sized(entry) for entry in current(list_topic(topic_folder))]
+        gone = Dropped(0, 0)
+        for item in over_quota(sized, max_bytes_per_topic):
+            if (rows := _drop(topic_folder, item.entry)) is not None:
+                gone = Dropped(gone.rows + rows, gone.bytes + item.bytes)
+        if gone.bytes:
+            dropped[topic] = gone
+            _log.warning("inference log over its bytes: topic=%s dropped_rows=%d", topic, gone.rows)
+    return dropped
+
+
+def superseded(entries: Sequence[Entry]) -> list[SegmentEntry]:
+    """Segments whose rows are in a part: a compaction was stopped between its last two steps."""
+    counted = set(current(entries))
+    return [e for e in entries if isinstance(e, SegmentEntry) and e not in counted]
+
+
+def over_quota(items: Sequence[Sized], max_bytes: int) -> list[Sized]:
+    """Which items to drop, oldest first, so that the others take at most `max_bytes`."""
+    excess = sum(item.bytes for item in items) - max_bytes
+    out = []
+    for item in sorted(items, key=lambda i: (i.last_ms, i.entry.number)):
+        if excess <= 0:
+            break
+        out.append(item)
+        excess -= item.bytes
+    return out
+
+
+def row_groups(chunks: Sequence[Chunk]) -> Iterator[list[Chunk]]:
+    """Neighbouring chunks of one schema, gathered up to the size of a row group."""
+    group: list[Chunk] = []
+    for chunk in chunks:
+        full = sum(c.rows for c in group) >= ROW_GROUP_ROWS or sum(c.bytes for c in group) >= ROW_GROUP_BYTES
+        if group and (full or not group[0].schema.equals(chunk.schema)):
+            yield group
+            group = []
+        group.append(chunk)
+    if group:
+        yield group
+
+
+def _compact_segment(entry: SegmentEntry, now_s: float) -> bool:
+    snapshot = SegmentIndex(entry.path).snapshot()
+    if snapshot.ending is not Ending.CLEAN:
+        _log.warning("inference log cut: segment=%s tail=%s bytes=%d", entry.path, snapshot.ending.value, snapshot.left)
+    if snapshot.rows:
+        first_ms = min(chunk.first_ms for chunk in snapshot.chunks)
+        last_ms = max(chunk.last_ms for chunk in snapshot.chunks)
+        temporary = entry.path.with_suffix(TEMPORARY)
+        temporary.mkdir(mode=0o700)
+        _write_part(temporary, entry, snapshot, now_s)
+        sync_folder(temporary)
+        os.rename(temporary, entry.path.with_name(part_name(entry.number, first_ms, last_ms, snapshot.rows)))
+        sync_folder(entry.path.parent)
+    os.unlink(entry.path)
+    return bool(snapshot.rows)
+
+
+def _write_part(folder: Path, entry: SegmentEntry, snapshot: Snapshot, now_s: float) -> None:
+    """One Parquet file per schema: rows in order of arrival, with their number in the segment beside them."""
+    schemas: list[pa.Schema] = []
+    writers: list[pq.ParquetWriter] = []
+    paths: list[Path] = []
+    try:
+        for group in row_groups(snapshot.chunks):
+            schema = group[0].schema
+            at = next((i for i, known in enumerate(schemas) if known.equals(schema)), len(schemas))
+            if at == len(schemas):
+                schemas.append(schema)
+                paths.append(folder / f"{at:04d}.parquet")
+                writers.append(_open_parquet(paths[at], schema, now_s))
+            writers[at].write_table(_rows(entry, group), row_group_size=2**31 - 1)
+    finally:
+        for writer in writers:
+            writer.close()
+    for path in paths:
+        fd = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+
+def _open_parquet(path: Path, schema: pa.Schema, now_s: float) -> pq.ParquetWriter:
+    about = {SCHEMA_KEY: base64.b64encode(schema.serialize()), COMPACTED_AT: f"{now_s:.3f}".encode()}
+    stored = schema.append(pa.field(ROW_COLUMN, pa.int64(), nullable=False)).with_metadata(about)
+    return pq.ParquetWriter(path, stored, compression="zstd")
+
+
+def _rows(entry: SegmentEntry, group: Sequence[Chunk]) -> pa.Table:
+    blocks = [SegmentBlock(entry.number, entry.path, chunk) for chunk in group]
+    rows = pa.concat_tables([block.all() for block in blocks])
+    numbers = np.concatenate([np.arange(block.first_row, block.last_row + 1) for block in blocks])
+    return rows.append_column(pa.field(ROW_COLUMN, pa.int64(), nullable=False), pa.array(numbers, pa.int64()))
+
+
+def _sized(entry: Entry) -> Sized:
+    if isinstance(entry, PartEntry):
+        return Sized(entry, size_of(entry), entry.last_ms)
+    about = entry.path.stat()
+    return Sized(entry, about.st_size, about.st_mtime_ns // 10**6)
+
+
+def _drop(topic_folder: Path, entry: Entry) -> int | None:
+    """How many rows went with the entry; None for a segment that has a writer, which stays."""
+    if isinstance(entry, PartEntry):
+        gone = entry.path.with_suffix(GONE)
+        os.rename(entry.path, gone)
+        shutil.rmtree(gone)
+        return entry.rows
+    with claimed(topic_folder, entry.path) as ended:
+        if not ended:
+            return None
+        rows = SegmentIndex(entry.path).snapshot().rows
+        os.unlink(entry.path)
+        return rows
+
+
+def _sweep(topic_folder: Path) -> None:
+    """Remove what a stopped round left half done, and folders of partitions that have nothing any more."""
+    for partition in partitions(topic_folder):
+        for leftover in (topic_folder / partition).iterdir():
+            if leftover.suffix in (TEMPORARY, GONE):
+                shutil.rmtree(leftover)
+        with topic_lock(topic_folder):  # a writer makes its folder and its first segment under this lock
+            if not os.listdir(topic_folder / partition):
+                os.rmdir(topic_folder / partition)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[bool]:
+    if not folder.is_dir():
+        yield False
+        return
+    fd = os.open(folder / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
+    finally:
+        os.close(fd)

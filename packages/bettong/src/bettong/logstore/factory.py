@@ -1,0 +1,23 @@
+"""The log of a replica, from what its deployment file says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bettong.domain.logs import topic_of
+from bettong.logstore.writer import SegmentLogWriter
+
+if TYPE_CHECKING:
+    from bettong.domain.deployments import DeploymentSpec
+    from bettong.domain.ports import LogWriter
+
+
+def open_log(spec: DeploymentSpec, replica_name: str) -> LogWriter:
+    """A writer for one replica process; opens nothing before its first append.
+
+    Raises:
+        BadInput: the replica's name cannot name a folder.
+    """
+    failures = topic_of(spec.workspace_id, spec.name, failures=True)
+    return SegmentLogWriter(Path(spec.log_folder), spec.topic, failures, replica_name)

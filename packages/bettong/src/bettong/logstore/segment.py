@@ -1,0 +1,162 @@
+"""The bytes of a segment: records one after another, each with its length and checksum, only ever appended to.
+
+    record = length u32 | crc32 u32 | codec u8 | 3 zero bytes | rows u32 | first_ms i64 | last_ms i64 | payload
+
+Little-endian. `length` counts the payload; the checksum covers everything after itself. `first_ms` and `last_ms` are
+the earliest and latest `time` of the record's rows, so that a reader finds rows by time without decoding a payload.
+A batch is read under the schema record before it. An unknown codec makes the record unreadable, not the segment.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import struct
+import zlib
+from dataclasses import dataclass
+from enum import Enum, IntEnum
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from bettong.errors import StorageFull, Unavailable
+from bettong.logstore.layout import sync_folder
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    Bytes = bytes | memoryview | pa.Buffer
+
+HEADER = struct.Struct("<IIB3xIqq")
+_CHECKED = struct.Struct("<B3xIqq")  # the part of the header that the checksum covers
+_CRC_FROM = 8
+MAX_PAYLOAD_BYTES = 2**31 - 1
+_END_OF_STREAM = b"\xff\xff\xff\xff\x00\x00\x00\x00"
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+class Codec(IntEnum):
+    """How a payload is written. Values never change once released."""
+
+    SCHEMA = 0  # an encapsulated Arrow IPC schema message
+    ARROW_BATCH = 1  # an encapsulated Arrow IPC record batch message
+
+
+class Ending(Enum):
+    """What stands where the next record should start."""
+
+    CLEAN = "clean"  # nothing
+    TORN = "torn"  # less than a record: being written right now, or its writer died
+    DAMAGED = "damaged"  # a record whose checksum does not hold
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """Where a record's payload lies in its segment, and what it holds."""
+
+    codec: int
+    offset: int
+    length: int
+    rows: int
+    first_ms: int
+    last_ms: int
+
+    @property
+    def end(self) -> int:
+        return self.offset + self.length
+
+
+def header_of(codec: Codec, payload: Bytes, rows: int = 0, first_ms: int = 0, last_ms: int = 0) -> bytes:
+    """The header that goes before `payload`."""
+    checked = _CHECKED.pack(codec, rows, first_ms, last_ms)
+    return HEADER.pack(len(payload), zlib.crc32(payload, zlib.crc32(checked)), codec, rows, first_ms, last_ms)
+
+
+def parse(data: memoryview, at: int, base: int) -> Record | Ending:
+    """The record at `data[at:]`, or why there is none. `base` is the offset of `data` in the segment."""
+    left = len(data) - at
+    if left < HEADER.size:
+        return Ending.TORN if left else Ending.CLEAN
+    length, crc, codec, rows, first_ms, last_ms = HEADER.unpack_from(data, at)
+    start = at + HEADER.size
+    if length > left - HEADER.size:
+        return Ending.TORN
+    checked = zlib.crc32(data[at + _CRC_FROM : start + length])
+    if checked != crc:
+        return Ending.DAMAGED
+    return Record(codec, base + start, length, rows, first_ms, last_ms)
+
+
+def decode(schema: pa.Schema, payloads: Sequence[bytes]) -> pa.Table:
+    """The rows of batch payloads, in order, in one chunk per column. One pass in C++ over all of them."""
+    stream = b"".join((memoryview(schema.serialize()), *payloads, _END_OF_STREAM))
+    return pa.ipc.open_stream(pa.py_buffer(stream)).read_all().combine_chunks()
+
+
+class SegmentFile:
+    """A segment open for appending, by one process. Its size is known, so that a failed write can be taken back."""
+
+    def __init__(self, fd: int, path: Path) -> None:
+        self.fd, self.path = fd, path
+        self.size = 0
+        self.dirty = True  # its name, to begin with, is not on the disk
+        self.retired = False  # nothing more will be appended
+        self._named = False
+        self.broken = False  # a torn record could not be taken back: nothing more may be appended
+
+    def append(self, parts: Sequence[Bytes]) -> None:
+        """Hand `parts`, whole records, to the operating system.
+
+        Raises:
+            StorageFull: the disk or the quota is full.
+            Unavailable: the operating system refused for another reason.
+            After either, the segment is as it was before the call, or `broken` and still readable up to there.
+        """
+        total = sum(len(part) for part in parts)
+        try:
+            written = os.writev(self.fd, parts)
+            if written < total:
+                self._write_rest(memoryview(b"".join(memoryview(part) for part in parts))[written:])
+        except OSError as failure:
+            self._take_back()
+            raise refused(failure) from failure
+        self.size += total
+
+    def sync(self) -> None:
+        """Put what was appended so far on the disk. Raises OSError, and stays dirty, when it cannot."""
+        if not self.dirty:
+            return
+        self.dirty = False  # first: what is appended from here on needs the next sync
+        try:
+            os.fdatasync(self.fd)
+            if not self._named:
+                for folder in (self.path.parent, self.path.parent.parent):
+                    sync_folder(folder)
+                self._named = True
+        except OSError:
+            self.dirty = True
+            raise
+
+    def _write_rest(self, rest: memoryview) -> None:
+        while rest:
+            rest = rest[os.write(self.fd, rest) :]
+
+    def _take_back(self) -> None:
+        try:
+            os.ftruncate(self.fd, self.size)
+        except OSError:
+            self.broken = True
+
+
+def refused(failure: OSError) -> Unavailable:
+    """What to tell the caller of an inference whose log row the operating system did not take."""
+    if failure.errno in _FULL:
+        return StorageFull(
+            "The inference log has no space left on its disk.",
+            "Free space, or lower the log's bytes per topic, then send the request again.",
+        )
+    name = errno.errorcode.get(failure.errno or 0, "unknown error")
+    return Unavailable(
+        f"The inference log could not be written ({name}).", "Check the log folder's disk and rights, then try again."
+    )

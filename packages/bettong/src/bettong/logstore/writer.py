@@ -1,0 +1,230 @@
+"""Appends inference rows: with the operating system before the answer leaves, on the disk a moment later."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from bettong.errors import BadInput, TooLarge, Unavailable
+from bettong.logstore.columns import ROW_COLUMN, TIME_COLUMN, TIME_TYPE
+from bettong.logstore.layout import check_name, create_segment
+from bettong.logstore.segment import MAX_PAYLOAD_BYTES, Codec, SegmentFile, header_of, refused
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+ROLL_BYTES = 64 * 2**20
+ROLL_AGE_S = 3600.0
+SYNC_INTERVAL_S = 0.05
+_log = logging.getLogger(__name__)
+
+
+class SegmentLogWriter:
+    """The log of one replica process: a topic for inferences, one for failures, in a partition of its own.
+
+    Nothing is opened, and no thread started, before the first append: make it before or after a fork, use it after.
+    Safe to call from several threads.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        topic: str,
+        failures_topic: str,
+        partition: str,
+        *,
+        roll_bytes: int = ROLL_BYTES,
+        roll_age_s: float = ROLL_AGE_S,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        check_name("partition", partition)
+        self._syncer = _Syncer()
+        self._inferences, self._failures = (
+            _TopicWriter(folder, check_name("topic", name), partition, roll_bytes, roll_age_s, clock, self._syncer)
+            for name in (topic, failures_topic)
+        )
+        self._lock = threading.Lock()
+        self._closed = False
+
+    def append(self, rows: pa.RecordBatch, *, failed: bool = False) -> None:
+        """Hand `rows` to the operating system; a killed process loses none of them once this has returned.
+
+        Args:
+            rows: flat columns, among them `time` as timestamp[ms] without a null. No rows is no record.
+            failed: whether they belong to a failed inference.
+
+        Raises:
+            BadInput: `rows` has no such `time`, or a dictionary or extension column. TooLarge beyond 2 GiB.
+            StorageFull: the disk is. Nothing of `rows` is in the log.
+            Unavailable: the writer is closed, or the operating system refused. Nothing of `rows` is in the log.
+        """
+        with self._lock:
+            if self._closed:
+                raise Unavailable("The inference log of this replica is closed.", "Send the request again.")
+            (self._failures if failed else self._inferences).append(rows)
+
+    def close(self) -> None:
+        """Put everything on the disk and let go of the segments. Closing again does nothing."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            self._inferences.retire()
+            self._failures.retire()
+        self._syncer.close()
+
+
+class _TopicWriter:
+    """Appends to one topic's current segment and knows when it is time for the next."""
+
+    def __init__(
+        self,
+        folder: Path,
+        topic: str,
+        partition: str,
+        roll_bytes: int,
+        roll_age_s: float,
+        clock: Callable[[], float],
+        syncer: _Syncer,
+    ) -> None:
+        self._folder, self._topic, self._partition = folder, topic, partition
+        self._roll_bytes, self._roll_age_s, self._clock = roll_bytes, roll_age_s, clock
+        self._syncer = syncer
+        self._segment: SegmentFile | None = None
+        self._opened_at = 0.0
+        self._schema: pa.Schema | None = None  # of the segment's last schema record
+        self._time_at = 0
+
+    def append(self, rows: pa.RecordBatch) -> None:
+        if not rows.num_rows:
+            return
+        schema = rows.schema
+        changed = self._schema is None or not schema.equals(self._schema)
+        time_at = _time_column(schema) if changed else self._time_at
+        first_ms, last_ms = _times(rows.column(time_at))
+        payload = rows.serialize()
+        if payload.size > MAX_PAYLOAD_BYTES:
+            raise TooLarge(f"The log row group has {payload.size} bytes.", f"Send at most {MAX_PAYLOAD_BYTES} at once.")
+        segment = self._current()
+        parts: list[bytes | pa.Buffer] = [
+            header_of(Codec.ARROW_BATCH, payload, rows.num_rows, first_ms, last_ms),
+            payload,
+        ]
+        if changed or self._schema is None:  # a segment begun just now has no schema record yet
+            said = schema.remove_metadata().serialize()
+            parts = [header_of(Codec.SCHEMA, said), said, *parts]
+        segment.append(parts)
+        self._schema, self._time_at = schema, time_at
+        self._syncer.written(segment)
+
+    def retire(self) -> None:
+        """Leave the current segment to be synced and closed."""
+        if self._segment is not None:
+            self._segment.retired = True
+            self._syncer.written(self._segment)
+            self._segment = self._schema = None
+
+    def _current(self) -> SegmentFile:
+        if self._segment is not None and self._due():
+            self.retire()
+        if self._segment is None:
+            try:
+                self._segment = SegmentFile(*create_segment(self._folder, self._topic, self._partition))
+            except OSError as failure:
+                raise refused(failure) from failure
+            self._opened_at = self._clock()
+            self._syncer.opened(self._segment)
+        return self._segment
+
+    def _due(self) -> bool:
+        segment = self._segment
+        return segment is not None and (
+            segment.broken or segment.size >= self._roll_bytes or self._clock() - self._opened_at >= self._roll_age_s
+        )
+
+
+def _time_column(schema: pa.Schema) -> int:
+    """Where `time` is in a schema that the log can take."""
+    at = int(schema.get_field_index(TIME_COLUMN))
+    if at < 0 or schema.field(at).type != TIME_TYPE:
+        found = f"of type {schema.field(at).type}" if at >= 0 else "missing or there twice"
+        raise BadInput(f"Log column '{TIME_COLUMN}' is {found}.", f"Give it once, as {TIME_TYPE}.")
+    for field in schema:
+        if _unsupported(field.type):
+            raise BadInput(f"Log column '{field.name}' has type {field.type}.", "Log its plain values instead.")
+    if len({*schema.names, ROW_COLUMN}) != len(schema) + 1:
+        raise BadInput("The log row has two columns of one name, or one named '_row'.", "Name each column once.")
+    return at
+
+
+def _unsupported(kind: pa.DataType) -> bool:
+    if pa.types.is_dictionary(kind) or isinstance(kind, pa.BaseExtensionType):
+        return True
+    return any(_unsupported(kind.field(i).type) for i in range(kind.num_fields))
+
+
+def _times(column: pa.Array[Any]) -> tuple[int, int]:
+    """Earliest and latest epoch milliseconds of a `time` column of at least one row."""
+    if column.null_count:
+        raise BadInput(f"Log column '{TIME_COLUMN}' has {column.null_count} nulls.", "Give every row its time.")
+    if len(column) == 1:
+        value = column[0].value
+        return value, value
+    found = pc.min_max(column.view(pa.int64()))
+    return int(found["min"].as_py()), int(found["max"].as_py())
+
+
+class _Syncer:
+    """Puts written segments on the disk from a thread of its own, and closes those that are done with.
+
+    It alone closes descriptors, so that none is closed, and its number used again, under an fdatasync.
+    """
+
+    def __init__(self) -> None:
+        self._segments: list[SegmentFile] = []
+        self._wake, self._stop = threading.Event(), threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def opened(self, segment: SegmentFile) -> None:
+        self._segments.append(segment)
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="inference-log-sync", daemon=True)
+            self._thread.start()
+
+    def written(self, segment: SegmentFile) -> None:
+        segment.dirty = True  # before the look at the event: the thread looks at them the other way round
+        if not self._wake.is_set():
+            self._wake.set()
+
+    def close(self) -> None:
+        """Sync and close all segments; they must be retired."""
+        self._stop.set()
+        self._wake.set()
+        if self._thread is not None:
+            self._thread.join()
+        self._sync()
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            self._wake.wait()
+            self._stop.wait(SYNC_INTERVAL_S)  # gather what is written meanwhile
+            self._wake.clear()
+            self._sync()
+
+    def _sync(self) -> None:
+        for segment in list(self._segments):
+            last_time = segment.retired  # read before the sync: nothing is written after it was set
+            try:
+                segment.sync()
+            except OSError as failure:
+                _log.error("inference log not synced: segment=%s errno=%s", segment.path, failure.errno)
+            if last_time:
+                self._segments.remove(segment)
+                os.close(segment.fd)
