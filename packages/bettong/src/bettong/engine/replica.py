@@ -1,0 +1,357 @@
+"""A replica: one forked process that loads a generation's models and serves the connections its host hands over."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import gc
+import logging
+import os
+import signal
+import socket
+import time
+from dataclasses import asdict, dataclass
+from email.utils import formatdate
+from typing import TYPE_CHECKING, Any
+
+import uvicorn
+import uvloop
+from uvicorn.server import ServerState
+
+from bettong.engine.app import InferenceApp
+from bettong.engine.forking import open_descriptors, thread_names
+from bettong.engine.program import Program
+from bettong.engine.protocol import guarded
+from bettong.engine.runners.python import PythonRunner
+from bettong.engine.tokens import TokenVerifier
+from bettong.errors import BettongError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from bettong.domain.deployments import DeploymentSpec, ModelSpec
+    from bettong.domain.ports import LogWriter
+    from bettong.engine.channel import Channel
+    from bettong.engine.runners.base import Runner
+
+    OpenLog = Callable[[DeploymentSpec, str], LogWriter]  # (spec, replica name)
+    OpenRunner = Callable[["ModelSpec", "Place"], Runner]
+
+BEAT_S = 1.0
+
+log = logging.getLogger("bettong.replica")
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a runner of this replica works: its worker's log, a private folder that does not exist yet, its CPUs."""
+
+    log_file: Path
+    scratch: Path
+    threads: int
+
+
+def python_runner(model: ModelSpec, place: Place) -> Runner:
+    """The runner of every framework that this release knows."""
+    return PythonRunner(model, log_file=place.log_file, scratch=place.scratch, threads=place.threads)
+
+
+def run(
+    spec: DeploymentSpec,
+    name: str,
+    folder: Path,
+    channel: Channel,
+    alive: Path,
+    open_log: OpenLog,
+    open_runner: OpenRunner,
+) -> int:
+    """Live as a replica, from the fork to the end. Returns the exit code.
+
+    Args:
+        folder: the deployment's: worker logs and scratch folders are made in it.
+        channel: to the host. When it closes the host is gone, and the replica ends by itself.
+        alive: a file that this process keeps locked (shared) for as long as it lives.
+    """
+    if fault := _unclean(channel):
+        channel.send({"event": "failed", "reason": f"The replica did not start clean: {fault}."})
+        return 70
+    held = os.open(alive, os.O_RDWR | os.O_CREAT, 0o600)
+    fcntl.flock(held, fcntl.LOCK_SH)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(_Replica(spec, name, folder, channel, open_log, open_runner).live())
+
+
+def scratch_of(folder: Path, name: str) -> Path:
+    """The folder of replica `name`'s temporary files; its host removes it when the replica is gone."""
+    return folder / "scratch" / name
+
+
+class _Replica:
+    """The event loop's side. `live` is the whole life, in order; what the host says only moves `_leave`."""
+
+    def __init__(
+        self,
+        spec: DeploymentSpec,
+        name: str,
+        folder: Path,
+        channel: Channel,
+        open_log: OpenLog,
+        open_runner: OpenRunner,
+    ) -> None:
+        self._spec, self._name, self._folder, self._channel = spec, name, folder, channel
+        self._open_log, self._open_runner = open_log, open_runner
+        self._runners: list[Runner] = []
+        self._writer: LogWriter | None = None
+        self._door: _Door | None = None
+        self._lost = 0  # connections that ended since the host was last told
+        self._leave: tuple[float, float] | None = None  # when lingering and when draining ends, on the loop's clock
+        self._changed = asyncio.Event()  # something that `_until` may wait for has happened
+
+    async def live(self) -> int:
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGTERM, self._drain, 0.0, self._spec.drain_s)
+        loop.add_reader(self._channel.fileno(), self._on_channel)
+        self._beat(loop)
+        try:
+            loading = asyncio.create_task(self._load())
+            loading.add_done_callback(lambda _: self._changed.set())
+            await self._until(lambda: loading.done() or self._leave is not None)
+            if not loading.done():  # told to end before it was ready
+                loading.cancel()
+                await asyncio.gather(loading, return_exceptions=True)
+                return 0
+            if (broken := loading.exception()) is not None:
+                self._tell(event="failed", reason=_words(broken))
+                return 1
+            gc.collect()
+            gc.freeze()  # the loaded program stays; collections look at requests only
+            self._tell(event="ready")
+            await self._until(lambda: self._leave is not None)
+            await self._finish(loading.result())
+            return 0
+        finally:
+            await self._close()
+            loop.remove_reader(self._channel.fileno())
+
+    async def _load(self) -> _Door:
+        """Bring everything up that a request needs. Raises what kept it from that; `_close` cleans up either way."""
+        scratch = scratch_of(self._folder, self._name)
+        scratch.mkdir(parents=True, mode=0o700)
+        threads = max(1, round(self._spec.cpus))
+        for model in self._spec.models:
+            place = Place(self._folder / f"{model.uid}.log", scratch / model.uid, threads)
+            self._runners.append(self._open_runner(model, place))
+        program = Program(self._spec, self._runners)
+        verifier = TokenVerifier(self._spec.public_key)
+        try:
+            async with asyncio.TaskGroup() as starts:
+                for runner in self._runners:
+                    starts.create_task(runner.start())
+        except BaseExceptionGroup as failures:
+            raise failures.exceptions[0] from None  # the others were cancelled because of it
+        self._writer = self._open_log(self._spec, self._name)
+        app = InferenceApp(self._spec, program, self._writer, verifier, self._name)
+        self._door = _Door(self._spec, app, self._on_lost)
+        return self._door
+
+    async def _finish(self, door: _Door) -> None:
+        """Linger, then close what is idle, then wait for what is in flight; no longer than the host allows."""
+        assert self._leave is not None
+        door.app.draining = True
+        await self._until(lambda: not door.connections, until=lambda: self._leave and self._leave[0])
+        door.close_idle()
+        await self._until(lambda: not door.connections, until=lambda: self._leave and self._leave[1])
+        left = self._leave[1] - asyncio.get_running_loop().time()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(max(0.0, left)):
+                await door.app.drained()
+        if door.connections:
+            log.warning("replica ends under its clients", extra={"fields": {"connections": door.connections}})
+            await door.abort()
+
+    async def _close(self) -> None:
+        closed = await asyncio.gather(*(r.close() for r in self._runners), return_exceptions=True)
+        for fault in closed:
+            if isinstance(fault, BaseException):
+                log.error("a runner did not close", exc_info=fault)
+        if self._writer is not None:
+            self._writer.close()
+
+    async def _until(self, holds: Callable[[], bool], until: Callable[[], float | None] | None = None) -> None:
+        """Wait until `holds()`, or until the loop's clock reaches `until()`, which may come nearer while waiting."""
+        loop = asyncio.get_running_loop()
+        while not holds():
+            self._changed.clear()
+            end = until() if until is not None else None
+            timer = loop.call_at(end, self._changed.set) if end is not None else None
+            if end is not None and loop.time() >= end:
+                return
+            try:
+                await self._changed.wait()
+            finally:
+                if timer is not None:
+                    timer.cancel()
+
+    # --- what the host says and hears ---
+
+    def _on_channel(self) -> None:
+        for message, fd in self._channel.receive():
+            match message["do"]:
+                case "serve":
+                    assert fd is not None
+                    self._tell(event="took")  # before the first byte is read: an untaken socket is handed to another
+                    self._serve(socket.socket(fileno=fd))
+                case "probe":
+                    self._tell(event="probed", id=message["id"], **self._observed())
+                case "drain":
+                    self._drain(message["linger_s"], message["drain_s"])
+                case unknown:
+                    raise ValueError(f"The host asks a replica to {unknown!r}; it knows serve, probe and drain.")
+        if self._channel.closed:
+            asyncio.get_running_loop().remove_reader(self._channel.fileno())
+            self._drain(0.0, self._spec.drain_s)
+
+    def _serve(self, connection: socket.socket) -> None:
+        if self._door is None:
+            connection.close()
+            self._on_lost()
+        else:
+            self._door.take(connection)
+
+    def _observed(self) -> dict[str, Any]:
+        return {
+            "connections": self._door.connections if self._door else 0,
+            "in_flight": self._door.app.in_flight if self._door else 0,
+            "workers": [asdict(runner.observed()) for runner in self._runners],
+        }
+
+    def _drain(self, linger_s: float, drain_s: float) -> None:
+        now = asyncio.get_running_loop().time()
+        linger, drain = now + linger_s, now + linger_s + drain_s
+        if self._leave is not None:
+            linger, drain = min(linger, self._leave[0]), min(drain, self._leave[1])
+        self._leave = (linger, drain)
+        self._changed.set()
+
+    def _on_lost(self) -> None:
+        if self._lost == 0:
+            asyncio.get_running_loop().call_soon(self._report_lost)
+        self._lost += 1
+        self._changed.set()
+
+    def _report_lost(self) -> None:
+        self._tell(event="closed", n=self._lost)
+        self._lost = 0
+
+    def _beat(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._tell(event="beat")
+        if self._door is not None:
+            self._door.set_date()
+        loop.call_later(BEAT_S, self._beat, loop)
+
+    def _tell(self, **message: Any) -> None:
+        self._channel.send(message)
+        if self._channel.wants_write:  # the host is slow: what is left goes when it reads again
+            loop = asyncio.get_running_loop()
+            loop.add_writer(self._channel.fileno(), self._flush, loop)
+
+    def _flush(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._channel.flush()
+        if not self._channel.wants_write:
+            loop.remove_writer(self._channel.fileno())
+
+
+class _Door:
+    """Connections on uvicorn's protocol, without its server: sockets come from the host one by one."""
+
+    def __init__(self, spec: DeploymentSpec, app: InferenceApp, lost: Callable[[], None]) -> None:
+        self.app = app
+        self._lost = lost
+        self._state = ServerState()
+        self._handing: set[asyncio.Task[None]] = set()
+        self._protocol = _counted(guarded(spec), lost)
+        self._config = uvicorn.Config(
+            app,
+            http=self._protocol,
+            ws="none",
+            lifespan="off",
+            interface="asgi3",
+            log_config=None,
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            timeout_keep_alive=spec.keep_alive_timeout_s,
+        )
+        self._config.load()
+        self.set_date()
+
+    @property
+    def connections(self) -> int:
+        """How many are open, those included that are just being set up."""
+        return len(self._state.connections) + len(self._handing)
+
+    def take(self, connection: socket.socket) -> None:
+        task = asyncio.create_task(self._take(connection))
+        self._handing.add(task)
+        task.add_done_callback(self._handing.discard)
+
+    async def _take(self, connection: socket.socket) -> None:
+        connection.setblocking(False)
+        try:
+            await asyncio.get_running_loop().connect_accepted_socket(self._new_protocol, connection)
+        except OSError:  # the client hung up meanwhile
+            connection.close()
+            self._lost()
+
+    def _new_protocol(self) -> asyncio.Protocol:
+        made: asyncio.Protocol = self._protocol(config=self._config, server_state=self._state, app_state={})
+        return made
+
+    def close_idle(self) -> None:
+        """Close the connections without a request; the others close after their answer."""
+        for protocol in list(self._state.connections):
+            protocol.shutdown()
+
+    async def abort(self) -> None:
+        """Cut off what is left and wait until its tasks have ended: the log closes after that."""
+        for protocol in list(self._state.connections):
+            protocol.transport.abort()
+        running = list(self._state.tasks)
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+
+    def set_date(self) -> None:
+        """uvicorn's server does this once a second for its own connections."""
+        self._state.default_headers = [(b"date", formatdate(time.time(), usegmt=True).encode())]
+
+
+def _counted(protocol: type[Any], lost: Callable[[], None]) -> type[Any]:
+    """`protocol`, telling when a connection is gone."""
+
+    class Counted(protocol):  # type: ignore[misc]
+        def connection_lost(self, exc: Exception | None) -> None:
+            try:
+                super().connection_lost(exc)
+            finally:
+                lost()
+
+    return Counted
+
+
+def _unclean(channel: Channel) -> str | None:
+    """What the fork brought along that a replica must not have, in words."""
+    if len(names := thread_names()) > 1:
+        return f"it has the threads {', '.join(names)}"
+    if stray := sorted(open_descriptors() - {0, 1, 2, channel.fileno()}):
+        return f"it inherited the descriptors {stray}"
+    return None
+
+
+def _words(broken: BaseException) -> str:
+    if isinstance(broken, BettongError):
+        return str(broken)
+    log.error("replica did not load", exc_info=broken)
+    return f"The replica did not load: {type(broken).__name__}: {broken}"
