@@ -1,0 +1,87 @@
+"""Connections. Their details leave this server by an audited reveal alone."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from bettong.api import replies
+from bettong.api.answers import Answer
+from bettong.api.auth import Caller, Uses
+from bettong.api.requests import (
+    ConnectionCreate,
+    ConnectionDelete,
+    ConnectionGet,
+    ConnectionGetById,
+    ConnectionLink,
+    ConnectionsList,
+)
+from bettong.api.strict_json import StrictRoute, may_be_absent
+from bettong.api.wire import connection_record
+from bettong.domain.connections import Connection
+from bettong.domain.identity import Principal
+from bettong.services.platform import Services
+
+router = APIRouter(prefix="/v1/api/connections", route_class=StrictRoute, tags=["connections"])
+
+
+@router.post("/create", summary="Make a connection", response_model=replies.ConnectionId)
+def create(caller: Caller, services: Uses, body: ConnectionCreate) -> Answer:
+    """`details` are sealed before they are stored; no answer but a reveal holds them."""
+    return Answer({"id": services.connections.create(caller, body.name, body.type, body.details).id})
+
+
+@router.post("/get", summary="A connection by name", response_model=replies.ConnectionRecord)
+def get(request: Request, caller: Caller, services: Uses, body: ConnectionGet) -> Answer:
+    """With `"reveal": true` the answer has `details`, and the audit an entry. Callers that know nothing of `reveal`,
+    and are not our SDK, get them too, as the reference system's clients expect."""
+    connection = services.connections.get(caller, body.name)
+    return _answer(services, caller, connection, _reveals(request, body.reveal))
+
+
+@router.post("/get_by_id", summary="A connection by id", response_model=replies.ConnectionRecord)
+def get_by_id(request: Request, caller: Caller, services: Uses, body: ConnectionGetById) -> Answer:
+    """As `/get`."""
+    connection = services.connections.get_by_id(caller, body.id)
+    return _answer(services, caller, connection, _reveals(request, body.reveal))
+
+
+@router.post("/list", summary="The connections that the caller may see", response_model=replies.Connections)
+def list_connections(
+    caller: Caller, services: Uses, body: Annotated[ConnectionsList, may_be_absent(ConnectionsList)]
+) -> Answer:
+    """In order of creation; of one workspace in order of linking, the newest link last. Never with details."""
+    found = services.connections.all(caller, body.workspace_id)
+    return Answer({"connections": [connection_record(c) for c in found]})
+
+
+@router.post("/add_to_workspace", summary="Link a connection to a workspace", response_model=replies.ConnectionId)
+def add_to_workspace(caller: Caller, services: Uses, body: ConnectionLink) -> Answer:
+    """`id` is that of the link. Linking again changes nothing."""
+    return Answer({"id": services.connections.link(caller, body.workspace_id, body.connection_id)})
+
+
+@router.post("/remove_from_workspace", summary="Unlink a connection", status_code=204, response_class=Response)
+def remove_from_workspace(caller: Caller, services: Uses, body: ConnectionLink) -> Response:
+    """The connection stays. No error when there is no such link."""
+    services.connections.unlink(caller, body.workspace_id, body.connection_id)
+    return Response(status_code=204)
+
+
+@router.post("/delete", summary="Delete a connection and every link", status_code=204, response_class=Response)
+def delete(caller: Caller, services: Uses, body: ConnectionDelete) -> Response:
+    """For its creator and administrators."""
+    services.connections.delete(caller, body.name)
+    return Response(status_code=204)
+
+
+def _reveals(request: Request, asked: bool | None) -> bool:
+    return asked if asked is not None else "x-bettong-client" not in request.headers
+
+
+def _answer(services: Services, caller: Principal, connection: Connection, reveal: bool) -> Answer:
+    record: dict[str, Any] = connection_record(connection)
+    if not reveal:
+        return Answer(record)
+    record["details"] = services.connections.reveal(caller, connection)
+    return Answer(record, headers={"cache-control": "no-store"})

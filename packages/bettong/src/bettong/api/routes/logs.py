@@ -1,0 +1,112 @@
+"""Inference logs: pages of rows, and where a pipeline's log is."""
+
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Query, Request
+from starlette.responses import Response
+
+from bettong.api import replies
+from bettong.api.answers import Answer
+from bettong.api.auth import Caller, Uses
+from bettong.api.log_pages import page_answer
+from bettong.api.requests import LogsCursor, LogsGet, PipelineTopicGet, Time, TopicGet
+from bettong.api.strict_json import StrictRoute, may_be_absent
+from bettong.domain.logs import LogQuery
+from bettong.engine.dataset import parse_dataset
+
+router = APIRouter(route_class=StrictRoute, tags=["logs"])
+
+_CURSOR: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "Rows as JSON records or an Arrow file, by the Accept header. `x-iteration-cursor` continues, "
+        "`x-iteration-status` is All, RecordLimited, ByteLimited or SchemaChange."
+    }
+}
+
+
+@router.post(
+    "/v1/api/pipelines/get_logs",
+    summary="A page of a pipeline's log",
+    response_model=list[replies.Rows],
+    responses=_CURSOR,
+)
+def get_logs(request: Request, caller: Caller, services: Uses, body: LogsGet) -> Response:
+    """Newest first unless `order` is `asc`. Send the cursor of a page back for the next one."""
+    topic = services.logs.topic_name(caller, pipeline_name=body.pipeline_name, workspace_id=body.workspace_id)
+    dataset = parse_dataset(request.scope["query_string"])
+    page = services.logs.page(
+        caller,
+        LogQuery(
+            topic,
+            limit=body.page_size,
+            newest_first=body.order == "desc",
+            start=body.start_time,
+            end=body.end_time,
+            cursor=body.cursor,
+            columns=dataset.include,
+            exclude=dataset.exclude,
+        ),
+    )
+    return page_answer(page, dataset, request.headers.get("accept", ""))
+
+
+@router.get("/v1/logs/topic/{topic}", summary="How much a topic holds", response_model=replies.Topic)
+def topic(topic: str, caller: Caller, services: Uses) -> Answer:
+    info = services.logs.info(caller, topic)
+    return Answer(
+        {"partitions": {name: {"start": 0, "end": rows} for name, rows in info.partitions.items()}, "bytes": info.bytes}
+    )
+
+
+@router.post(
+    "/v1/logs/topic/{topic}/records",
+    summary="A page of a topic",
+    response_model=list[replies.Rows],
+    responses=_CURSOR,
+)
+def records(
+    request: Request,
+    topic: str,
+    caller: Caller,
+    services: Uses,
+    body: Annotated[LogsCursor, may_be_absent(LogsCursor)],
+    page_size: Annotated[int, Query(ge=1, le=10_000)] = 1000,
+    page_bytes: Annotated[int, Query(ge=1)] = 10 * 2**20,
+    order: Literal["asc", "desc"] = "asc",
+    start: Annotated[Time | None, Query(alias="time.start")] = None,
+    end: Annotated[Time | None, Query(alias="time.end")] = None,
+) -> Response:
+    """Columns are chosen by `dataset[]`, `dataset.exclude[]` and `dataset.separator`, as in an inference."""
+    dataset = parse_dataset(request.scope["query_string"])
+    page = services.logs.page(
+        caller,
+        LogQuery(
+            topic,
+            limit=page_size,
+            newest_first=order == "desc",
+            start=start,
+            end=end,
+            cursor=body.cursor,
+            columns=dataset.include,
+            exclude=dataset.exclude,
+            max_bytes=page_bytes,
+        ),
+    )
+    return page_answer(page, dataset, request.headers.get("accept", ""))
+
+
+@router.post("/v1/api/plateau/get_topic_name", summary="A pipeline's topic", response_model=replies.TopicName)
+def get_topic_name(caller: Caller, services: Uses, body: TopicGet) -> Answer:
+    """By `pipeline_pk_id`, or by `pipeline_name` with or without its workspace."""
+    name = services.logs.topic_name(
+        caller, pipeline_id=body.pipeline_pk_id, pipeline_name=body.pipeline_name, workspace_id=body.workspace_id
+    )
+    return Answer({"topic_name": name})
+
+
+@router.post(
+    "/v1/api/plateau/get_pipeline_topic_name", summary="A pipeline's topic by name", response_model=replies.TopicName
+)
+def get_pipeline_topic_name(caller: Caller, services: Uses, body: PipelineTopicGet) -> Answer:
+    name = services.logs.topic_name(caller, pipeline_name=body.pipeline_name, workspace_id=body.workspace_id)
+    return Answer({"topic_name": name})

@@ -1,0 +1,454 @@
+"""Deployments: what is wanted, handed to a runtime, and what is told of it."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import defaultdict
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from bettong.domain.deployments import DeploymentSpec, parse_engine_config
+from bettong.domain.logs import topic_of
+from bettong.domain.pipelines import parse_steps
+from bettong.errors import BadInput, BettongError, NotFound, Unavailable
+from bettong.services.deployment_status import compose_status
+from bettong.services.engine_configs import sidekick_env, wanted_arch
+from bettong.services.model_specs import model_spec
+from bettong.services.workspaces import scope_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from bettong.domain.deployments import Deployment, Observed
+    from bettong.domain.identity import Principal
+    from bettong.domain.models import ModelConfig, ModelVersion
+    from bettong.domain.pipelines import Pipeline, PipelineVersion
+    from bettong.domain.ports import DeploymentStore, ModelStore, Packager, PipelineStore, Runtime, WorkspaceStore
+    from bettong.services.usage import ModelUsage
+    from bettong.settings import Settings
+
+log = logging.getLogger("bettong.deployments")
+
+
+@dataclass(frozen=True, slots=True)
+class DeploymentFacts:
+    """A deployment with what answers tell beside it. `models` are in step order; `port` is 0 while it is not known."""
+
+    deployment: Deployment
+    pipeline_name: str
+    pipeline_version: PipelineVersion | None
+    models: tuple[ModelVersion, ...]
+    configs: tuple[ModelConfig, ...]
+    workspace_names: dict[int, str]  # by id, of the models' workspaces
+    in_use: frozenset[str]  # model version UUIDs that some deployment runs
+    host: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where the engines write and what they are told of the platform. `public_key` is base64 of the raw key."""
+
+    log_folder: Path
+    deployments_folder: Path
+    public_key: str
+    arch: str
+    settings: Settings
+
+
+class DeploymentService:
+    """One target per deployment at a time: deploy, undeploy and the watch of one wait for each other."""
+
+    def __init__(
+        self,
+        rows: DeploymentStore,
+        pipelines: PipelineStore,
+        models: ModelStore,
+        workspaces: WorkspaceStore,
+        usage: ModelUsage,
+        packager: Packager,
+        runtime: Runtime,
+        place: Place,
+    ) -> None:
+        self._rows, self._pipelines, self._models, self._workspaces = rows, pipelines, models, workspaces
+        self._usage = usage
+        self._packager, self._runtime, self._place = packager, runtime, place
+        self._locks: defaultdict[int, threading.RLock] = defaultdict(threading.RLock)
+        self._locks_guard = threading.Lock()
+        self._faults: dict[int, str] = {}  # why the last try to start a deployment failed, by its id
+
+    # --- deploy and undeploy ----------------------------------------------------------------------------------------
+
+    def deploy(
+        self,
+        principal: Principal,
+        name: str,
+        engine_config: dict[str, Any] | None = None,
+        *,
+        pipeline_version_id: int | None = None,
+        pipeline_version: str | None = None,
+        pipeline_id: int | None = None,
+    ) -> tuple[Deployment, PipelineVersion]:
+        """Ask for a pipeline version to run. It is under way when this returns; `status` tells when it serves.
+
+        The version is the one given by id or UUID, else the newest of the pipeline given by id, else of the one
+        pipeline of that name that the caller may see.
+
+        Raises:
+            NotFound: no such pipeline or version for this caller.
+            BadInput: it has no steps, a model of it is not ready or for other machines, or the config does not hold.
+            Unavailable: the runtime could not take it; nothing new was started.
+        """
+        pipeline, version = self._sought(principal, name, pipeline_version_id, pipeline_version, pipeline_id)
+        if name != pipeline.name:
+            raise BadInput(
+                f"Pipeline '{pipeline.name}' was asked to be deployed under another name.",
+                "This release deploys each pipeline under its own name; leave pipeline_name out.",
+            )
+        config = engine_config or {}
+        self._check(version, config)
+        with self._lock(pipeline.id):
+            before = self._rows.of_pipeline(pipeline.id)
+            row = self._rows.target(pipeline.id, name, pipeline.workspace_id, version.id, config)
+            self._pipelines.touch(pipeline.id)
+            try:
+                row = self._start(row)
+            except Exception:
+                if before is None or not before.deployed:
+                    self._rows.set_undeployed(row.id)
+                raise
+        return row, version
+
+    def undeploy(
+        self, principal: Principal, *, pipeline_id: int | None = None, deployment_id: int | None = None
+    ) -> None:
+        """Stop a deployment; nothing of it runs when this returns. Harmless when nothing does.
+
+        Raises:
+            NotFound: no such pipeline or deployment for this caller.
+        """
+        if deployment_id is not None:
+            row: Deployment | None = self._visible(principal, deployment_id)
+        elif pipeline_id is not None:
+            row = self._rows.of_pipeline(self._pipeline(principal, pipeline_id).id)
+        else:
+            raise BadInput("Neither 'pipeline_id' nor 'deployment_id' was given.", "Send one of them.")
+        if row is None:
+            return
+        with self._lock(row.pipeline_id):
+            self._rows.set_undeployed(row.id)  # first: a server killed here stops it when it is back
+            self._runtime.undeploy(row.id, row.label)
+            self._faults.pop(row.id, None)
+            self._pipelines.touch(row.pipeline_id)
+
+    # --- keeping what is wanted -------------------------------------------------------------------------------------
+
+    def recover(self) -> list[str]:
+        """What a starting server does: stop what is not wanted any more, start what is and does not run.
+
+        Returns the labels that were started. A deployment that does not start is logged and told by its status.
+        """
+        for row in self._rows.all(None):
+            if not row.deployed:
+                self._stop_leftover(row)
+        return self.watch()
+
+    def watch(self) -> list[str]:
+        """Start again, on its old port, every wanted deployment of which nothing runs; the labels started."""
+        started = []
+        for row in self._rows.wanted():
+            with self._lock(row.pipeline_id):
+                current = self._rows.get(row.id)  # it may have been undeployed while we waited
+                if not current.deployed or self._observe(current) is not None:
+                    continue
+                try:
+                    self._start(current)
+                except Exception as fault:
+                    expected = isinstance(fault, BettongError)
+                    log.warning("restart_failed deployment=%s", current.label, exc_info=None if expected else fault)
+                    continue
+                log.warning("restarted deployment=%s generation=%d", current.label, current.generation)
+                started.append(current.label)
+        return started
+
+    # --- reading ----------------------------------------------------------------------------------------------------
+
+    def get(self, principal: Principal, deployment_id: int) -> DeploymentFacts:
+        """Raises NotFound."""
+        return self.facts(self._visible(principal, deployment_id))
+
+    def named(self, principal: Principal, name: str, workspace_id: int | None = None) -> DeploymentFacts:
+        """The newest deployment of that name that the caller may see. Raises NotFound."""
+        scope = scope_of(principal) if workspace_id is None else frozenset({workspace_id})
+        rows = [r for r in self._rows.all(scope) if r.name == name and principal.may_see(r.workspace_id)]
+        if not rows:
+            raise _unknown(f"called '{name}'")
+        return self.facts(max(rows, key=lambda r: r.updated_at))
+
+    def all(self, principal: Principal) -> list[DeploymentFacts]:
+        """All that the caller may see."""
+        return [self.facts(row) for row in self._rows.all(scope_of(principal))]
+
+    def running(self, principal: Principal) -> int:
+        """How many deployments that the caller may see should be running."""
+        return sum(principal.may_see(row.workspace_id) for row in self._rows.wanted())
+
+    def labelled(self, principal: Principal, label: str) -> DeploymentFacts:
+        """The deployment called `{name}-{id}`. Raises NotFound also when it is not deployed."""
+        row = self._labelled(principal, label)
+        if not row.deployed:
+            raise NotFound(f"Deployment {label} is not deployed.", "Deploy its pipeline first.")
+        return self.facts(row)
+
+    def status(self, principal: Principal, label: str) -> dict[str, Any]:
+        """How it really is, by live probes, in the form of spec 6.3 with a `target`. Raises NotFound as above."""
+        facts = self.labelled(principal, label)
+        row, observed = facts.deployment, self._observe(facts.deployment)
+        if observed is not None and observed.port and observed.port != row.port:
+            self._rows.set_port(row.id, observed.port)
+        models = {facts.pipeline_version.version: facts.models} if facts.pipeline_version else {}
+        for replica in observed.replicas if observed else ():
+            if replica.pipeline_version not in models:
+                old = self._pipelines.version_by_uuid(replica.pipeline_version)
+                models[replica.pipeline_version] = self._models_of(old)
+        return compose_status(facts, observed, models, self._faults.get(row.id))
+
+    def of_pipeline(self, principal: Principal, workspace_id: int, pipeline_name: str) -> DeploymentFacts:
+        """The deployment of a pipeline by name. Raises NotFound, also before its first deployment."""
+        pipeline = self._pipelines.by_name(workspace_id, pipeline_name) if principal.may_see(workspace_id) else None
+        row = None if pipeline is None else self._rows.of_pipeline(pipeline.id)
+        if row is None:
+            raise NotFound(f"Pipeline {pipeline_name} is not deployed.", "Deploy it first.")
+        return self.facts(row)
+
+    def facts(self, row: Deployment) -> DeploymentFacts:
+        """What answers tell of a row. Rights are the caller's of this method to check."""
+        version = None if row.pipeline_version_id is None else self._pipelines.version(row.pipeline_version_id)
+        models = self._models_of(version)
+        configs = self._models.configs([m.id for m in models])
+        return DeploymentFacts(
+            deployment=row,
+            pipeline_name=self._pipelines.get(row.pipeline_id).name,
+            pipeline_version=version,
+            models=models,
+            configs=tuple(configs[m.id] for m in models),
+            workspace_names={i: self._workspaces.get(i).name for i in {m.workspace_id for m in models}},
+            in_use=self._usage.deployed() if models else frozenset(),
+            host=self._place.settings.host,
+            port=row.port if row.deployed else 0,
+        )
+
+    def worker_log(self, principal: Principal, workspace_id: int, pipeline: str, worker: str, limit: int) -> list[str]:
+        """The last lines that a model worker printed. `worker` is a name that the status tells, or a model's uid.
+
+        Raises:
+            NotFound: no such deployment for this caller, or it has no such worker.
+        """
+        facts = self.of_pipeline(principal, workspace_id, pipeline)
+        named = {m.uid: m for m in facts.models}
+        uid = next((u for u in named if worker == u or worker.startswith(f"engine-sidekick-{u}-")), None)
+        if uid is None:  # names of files come from our own rows alone
+            raise NotFound(
+                f"Pipeline {pipeline} has no model worker of that name.", f"Its workers are those of {sorted(named)}."
+            )
+        return _tail(self._place.deployments_folder / facts.deployment.label / f"{uid}.log", limit)
+
+    # --- helpers ----------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _lock(self, pipeline_id: int) -> Iterator[None]:
+        with self._locks_guard:
+            lock = self._locks[pipeline_id]
+        with lock:
+            yield
+
+    def _start(self, row: Deployment) -> Deployment:
+        """Hand a row to the runtime; the row with the port that it has now. The caller holds its lock."""
+        try:
+            self._runtime.deploy(self._spec(row))
+            observed = self._observe(row)
+        except Exception as fault:
+            self._faults[row.id] = str(fault) if isinstance(fault, BettongError) else "an error inside the platform"
+            raise
+        self._faults.pop(row.id, None)
+        if observed is not None and observed.port and observed.port != row.port:
+            self._rows.set_port(row.id, observed.port)
+            return self._rows.get(row.id)
+        return row
+
+    def _stop_leftover(self, row: Deployment) -> None:
+        try:
+            if self._observe(row) is not None:
+                self._runtime.undeploy(row.id, row.label)
+                log.warning("stopped_leftover deployment=%s", row.label)
+        except BettongError as fault:
+            log.warning("stop_failed deployment=%s reason=%s", row.label, fault)
+
+    def _observe(self, row: Deployment) -> Observed | None:
+        return self._runtime.observe(row.id, row.label)
+
+    def _check(self, version: PipelineVersion, config: dict[str, Any]) -> None:
+        steps = parse_steps(version.definition)
+        if not steps:
+            raise BadInput(
+                f"Pipeline version {version.version} has no steps.", "Add a model step, such as add_model_step(model)."
+            )
+        parse_engine_config(config)
+        arch = wanted_arch(config) or self._place.arch
+        if arch != self._place.arch:
+            raise BadInput(
+                f"Deployment config asks for architecture '{arch}'.",
+                f"This machine runs '{self._place.arch}'; leave arch() out.",
+            )
+        models = self._models_of(version)
+        for model in models:
+            sidekick_env(config, model.uid)
+            if model.status.value != "ready":
+                why = f" ({model.error_summary})" if model.error_summary else ""
+                raise BadInput(
+                    f"Model version '{model.uid}' is not ready: its status is {model.status.value}{why}.",
+                    "Wait until it is ready, or upload a version that loads.",
+                )
+            if model.arch != arch:
+                raise BadInput(
+                    f"Model version '{model.uid}' is for architecture '{model.arch}', this machine runs '{arch}'.",
+                    "Upload it again for this architecture.",
+                )
+
+    def _spec(self, row: Deployment) -> DeploymentSpec:
+        if row.pipeline_version_id is None:
+            raise Unavailable(f"Deployment {row.label} names no pipeline version.", "Deploy the pipeline again.")
+        version = self._pipelines.version(row.pipeline_version_id)
+        models = self._models_of(version)
+        configs = self._models.configs([m.id for m in models])
+        wanted, settings = parse_engine_config(row.engine_config), self._place.settings
+        limits = settings.limits
+        return DeploymentSpec(
+            deployment_id=row.id,
+            name=row.name,
+            workspace_id=row.workspace_id,
+            workspace_name=self._workspaces.get(row.workspace_id).name,
+            pipeline_id=row.pipeline_id,
+            pipeline_version=version.version,
+            generation=row.generation,
+            replicas=wanted.replicas,
+            cpus=wanted.cpus,
+            models=tuple(
+                model_spec(
+                    m,
+                    configs[m.id],
+                    self._packager.folder_of(m),
+                    self._packager.environment_of(m),
+                    load_timeout_s=wanted.load_timeout_s,
+                    env=sidekick_env(row.engine_config, m.uid),
+                )
+                for m in models
+            ),
+            public_key=self._place.public_key,
+            log_folder=str(self._place.log_folder),
+            topic=topic_of(row.workspace_id, row.name),
+            host=settings.host,
+            port=row.port,
+            hosts=settings.allowed_hosts,
+            max_body_bytes=limits.max_body_bytes,
+            head_timeout_s=limits.head_timeout_s,
+            body_idle_timeout_s=limits.body_idle_timeout_s,
+            keep_alive_timeout_s=limits.keep_alive_timeout_s,
+            request_timeout_s=limits.request_timeout_s,
+            max_queued_requests=limits.max_queued_requests,
+        )
+
+    def _models_of(self, version: PipelineVersion | None) -> tuple[ModelVersion, ...]:
+        """The models of a version's steps, in order."""
+        found = []
+        for at, step in enumerate(parse_steps(version.definition) if version else ()):
+            model = self._models.version_by_uuid(step.model.version)
+            if model is None:
+                raise NotFound(
+                    f"Pipeline step {at} names a version of model '{step.model.name}' that is gone.",
+                    "Build the step with a version that the model list shows.",
+                )
+            found.append(model)
+        return tuple(found)
+
+    def _sought(
+        self, principal: Principal, name: str, version_id: int | None, version: str | None, pipeline_id: int | None
+    ) -> tuple[Pipeline, PipelineVersion]:
+        found: PipelineVersion | None
+        if version_id is not None:
+            found = self._version(version_id)
+        elif version is not None:
+            found = self._pipelines.version_by_uuid(version)
+        else:
+            pipeline = (
+                self._one_named(principal, name) if pipeline_id is None else self._pipeline(principal, pipeline_id)
+            )
+            found = next(iter(self._pipelines.versions([pipeline.id])), None)
+        owner = None if found is None else self._pipelines.get(found.pipeline_id)
+        if found is None or owner is None or not principal.may_see(owner.workspace_id):
+            raise NotFound("There is no such pipeline version that you may see.", "List the pipeline's versions.")
+        if pipeline_id is not None and owner.id != pipeline_id:
+            raise BadInput(
+                f"The pipeline version is not one of pipeline {pipeline_id}.", "Send a version of that pipeline."
+            )
+        return owner, found
+
+    def _version(self, version_id: int) -> PipelineVersion | None:
+        try:
+            return self._pipelines.version(version_id)
+        except NotFound:
+            return None
+
+    def _one_named(self, principal: Principal, name: str) -> Pipeline:
+        named = [p for p in self._pipelines.all(scope_of(principal)) if p.name == name]
+        if not named:
+            raise NotFound(f"There is no pipeline '{name}' that you may see.", "List the pipelines, or build it first.")
+        if len(named) > 1:
+            raise BadInput(
+                f"{len(named)} workspaces have a pipeline '{name}'.", "Send 'pipeline_version_pk_id' or 'pipeline_id'."
+            )
+        return named[0]
+
+    def _pipeline(self, principal: Principal, pipeline_id: int) -> Pipeline:
+        try:
+            pipeline = self._pipelines.get(pipeline_id)
+        except NotFound:
+            pipeline = None
+        if pipeline is None or not principal.may_see(pipeline.workspace_id):
+            raise NotFound(f"There is no pipeline with id {pipeline_id} that you may see.", "List the pipelines.")
+        return pipeline
+
+    def _visible(self, principal: Principal, deployment_id: int) -> Deployment:
+        try:
+            row = self._rows.get(deployment_id)
+        except NotFound:
+            row = None
+        if row is None or not principal.may_see(row.workspace_id):
+            raise _unknown(f"with id {deployment_id}")
+        return row
+
+    def _labelled(self, principal: Principal, label: str) -> Deployment:
+        _, _, number = label.rpartition("-")
+        if number.isascii() and number.isdigit() and len(number) < 10:
+            row = self._visible(principal, int(number))
+            if row.label == label:
+                return row
+        raise _unknown("of that name")
+
+
+def _unknown(which: str) -> NotFound:
+    return NotFound(f"There is no deployment {which} that you may see.", "List the deployments.")
+
+
+def _tail(path: Path, lines: int, most_bytes: int = 2**20) -> list[str]:
+    try:
+        with path.open("rb") as file:
+            size = file.seek(0, 2)
+            file.seek(max(0, size - most_bytes))
+            text = file.read().decode("utf-8", "replace")
+    except FileNotFoundError:
+        return []
+    return text.splitlines()[-lines:]

@@ -1,0 +1,48 @@
+"""All use cases of one platform, and the facts of the running server. Built by compose, used by the floors above."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from bettong.services.connections import ConnectionService
+    from bettong.services.deployments import DeploymentService
+    from bettong.services.identity import IdentityService
+    from bettong.services.logs import LogService
+    from bettong.services.models import ModelService
+    from bettong.services.pipelines import PipelineService
+    from bettong.services.workspaces import WorkspaceService
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    identity: IdentityService
+    workspaces: WorkspaceService
+    connections: ConnectionService
+    models: ModelService
+    pipelines: PipelineService
+    deployments: DeploymentService
+    logs: LogService
+
+
+@dataclass(frozen=True, slots=True)
+class PlatformFacts:
+    """What a running server tells of itself.
+
+    `instance` is a UUID made at each start, `started_at` ISO-8601, `arch` "x86" or "arm"; `sandbox` says in words what
+    holds model code. `warnings` are computed when asked; `stop(keep_deployments)` makes the server end soon.
+    """
+
+    version: str
+    instance: str
+    url: str
+    home: str
+    started_at: str
+    arch: str
+    stop: Callable[[bool], None]
+    features: tuple[str, ...] = ()
+    sandbox: str = ""
+    warnings: Callable[[], list[str]] = field(default=list)
