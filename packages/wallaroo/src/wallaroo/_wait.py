@@ -1,0 +1,70 @@
+"""Waiting: look often at first, show a dot for every second that passed, and stop when it is too late."""
+
+from __future__ import annotations
+
+import sys
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+T = TypeVar("T")
+
+FIRST_PAUSE_S = 0.05
+LONGEST_PAUSE_S = 1.0
+GROWTH = 1.3
+
+
+@dataclass(frozen=True)
+class Clock:
+    """Time as waits see it; tests pass another."""
+
+    now_s: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], None] = time.sleep
+
+
+@dataclass(frozen=True)
+class Screen:
+    """Where waits are shown; an absent one shows nothing."""
+
+    shown: bool
+
+    def write(self, text: str) -> None:
+        if self.shown and text:
+            sys.stdout.write(text)
+            sys.stdout.flush()
+
+
+def poll(
+    look: Callable[[], T | None],
+    *,
+    timeout_s: float,
+    clock: Clock,
+    screen: Screen,
+    dot_every_s: float = 1.0,
+) -> T | None:
+    """Call `look` until it returns something, and return that; None when `timeout_s` passed without.
+
+    The first look is immediate, the last one at the end of the time. What `look` raises ends the wait.
+    """
+    started_s = clock.now_s()
+    pause_s, dots = FIRST_PAUSE_S, 0
+    while True:
+        if (found := look()) is not None:
+            return found
+        elapsed_s = clock.now_s() - started_s
+        due = int(elapsed_s / dot_every_s)
+        screen.write("." * (due - dots))
+        dots = due
+        if elapsed_s >= timeout_s:
+            return None
+        clock.sleep(min(pause_s, timeout_s - elapsed_s))
+        pause_s = min(pause_s * GROWTH, LONGEST_PAUSE_S)
+
+
+def in_notebook() -> bool:
+    """Whether this runs in an IPython kernel or shell."""
+    ipython = sys.modules.get("IPython")
+    return ipython is not None and ipython.get_ipython() is not None

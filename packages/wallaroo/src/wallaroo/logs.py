@@ -1,0 +1,249 @@
+"""Reading inference logs back: one page into memory, or all of it into files."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from wallaroo import _times, inference
+from wallaroo.object import WallarooAPIError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    import pyarrow as pa
+
+    from wallaroo.client import Client
+
+DEFAULT_LIMIT = 100
+FRESHNESS_LOOKS = 5
+FRESHNESS_PAUSE_S = 1.0
+_UNITS = {"kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}
+_MORE = "Warning: There are more logs available. Please set a larger limit or request a file using export_logs."
+_TOO_BIG = "Warning: Pipeline log size limit exceeded. Please request logs using export_logs"
+
+
+@dataclass(frozen=True)
+class LogQuery:
+    """What is wanted of a log. Raises ValueError for one date without the other; naive dates count as UTC."""
+
+    limit: int | None = None
+    start: datetime | None = None
+    end: datetime | None = None
+    dataset: Sequence[str] | str | None = None
+    exclude: Sequence[str] | str | None = None
+    separator: str | None = None
+
+    def __post_init__(self) -> None:
+        if (self.start is None) != (self.end is None):
+            raise ValueError("Please provide both start_datetime and end_datetime, or neither of them.")
+        for name, moment in (("start_datetime", self.start), ("end_datetime", self.end)):
+            if moment is not None and moment.tzinfo is None:
+                _warn(f"Warning: {name} has no time zone and is taken as UTC. Pass an aware datetime to be sure.")
+
+    @property
+    def dated(self) -> bool:
+        return self.start is not None
+
+    @property
+    def end_word(self) -> str:
+        """Which rows a page has, of those there are."""
+        return "oldest" if self.dated else "newest"
+
+    @property
+    def with_metadata(self) -> bool:
+        return "metadata" in inference.names_of(self.dataset)
+
+    def params(self, limit: int | None) -> list[tuple[str, str]]:
+        params = [("page_size", str(limit))] if limit is not None else []
+        if self.start is not None and self.end is not None:
+            params += [("time.start", _times.as_utc_text(self.start)), ("time.end", _times.as_utc_text(self.end))]
+        else:
+            params.append(("order", "desc"))
+        params += [("dataset[]", name) for name in inference.names_of(self.dataset) or ["*"]]
+        params += [("dataset.exclude[]", name) for name in inference.names_of(self.exclude)]
+        separator = inference.DEFAULT_SEPARATOR if self.separator is None else self.separator
+        return [*params, ("dataset.separator", separator)]
+
+
+@dataclass(frozen=True)
+class Page:
+    """Rows of one schema, why there are no more of them, and how to go on (None: there is nothing after them)."""
+
+    table: pa.Table
+    status: str
+    next: dict[str, Any] | None
+
+
+@dataclass(frozen=True)
+class Export:
+    directory: str | Path
+    file_prefix: str
+    max_bytes: int
+    arrow: bool
+
+    def write(self, number: int, tables: Sequence[pa.Table]) -> None:
+        folder = Path(self.directory)
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / f"{self.file_prefix}-{number}.{'arrow' if self.arrow else 'json'}"
+        if self.arrow:
+            path.write_bytes(inference.table_to_ipc(inference.join(tables, as_table=True)))
+        else:
+            path.write_bytes(b"".join(line + b"\n" for table in tables for line in _json_lines(table)))
+
+    def size(self, table: pa.Table) -> int:
+        return int(table.nbytes) if self.arrow else sum(map(len, _json_lines(table)))
+
+
+def read(client: Client, topic: str, query: LogQuery, newest_ms: int | None, arrow: bool) -> Any:
+    """One page, as a DataFrame or a Table; says on stderr what is missing from it."""
+    _wait_until_logged(client, topic, newest_ms)
+    limit = DEFAULT_LIMIT if query.limit is None and not query.dated else query.limit
+    page = _page(client, topic, query.params(limit), {})
+    if page is None:
+        import pyarrow as pa
+
+        page = Page(pa.table({}), "All", None)
+    for warning in _warnings(page, query):
+        _warn(warning)
+    table = _shown(page.table, query)
+    return table if arrow else table.to_pandas()
+
+
+def export(client: Client, topic: str, query: LogQuery, newest_ms: int | None, export: Export) -> None:
+    """Write pages to files until there are no more, or the limit or the size is reached."""
+    _wait_until_logged(client, topic, newest_ms)
+    files: list[list[pa.Table]] = [[]]
+    rows = size = 0
+    reason = "All"
+    for page in _pages(client, topic, query):
+        table = page.table if query.limit is None else page.table.slice(0, query.limit - rows)
+        shown = _shown(table, query)
+        rows, size = rows + table.num_rows, size + export.size(shown)
+        files[-1].append(shown)
+        if not rows - table.num_rows:
+            _warn_of_dropped(table)
+        if page.next is None:
+            break
+        if query.limit is not None and rows >= query.limit:
+            reason = "RecordLimited"
+            break
+        if size >= export.max_bytes:
+            reason = "ByteLimited"
+            break
+        if page.status == "SchemaChange":
+            files.append([])
+    for number, tables in enumerate(filter(None, files), start=1):
+        export.write(number, tables)
+    if reason == "RecordLimited":
+        _warn("Warning: There are more logs available. Please set a larger limit to export more data.")
+    if reason == "ByteLimited":
+        _warn(
+            f"Warning: The data size limit of {export.max_bytes} bytes was reached. Exported {rows} {query.end_word} "
+            "records. Please set a larger data_size_limit to export more data."
+        )
+    if len(files) > 1:
+        _warn("Note: The logs with different schemas are written to separate files in the provided directory.")
+
+
+def parse_size(text: str) -> int:
+    """Bytes of a size such as "100MiB". Raises ValueError when it is none, or zero."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?) ?(KiB|MiB|GiB|TiB)", text.strip(), re.IGNORECASE)
+    if not match:
+        raise ValueError(f"data_size_limit is '{text}'. Write it as a number and a unit, KiB to TiB: '100MiB'.")
+    size = int(float(match[1]) * _UNITS[match[2].lower()])
+    if size <= 0:
+        raise ValueError("data_size_limit must be positive.")
+    return size
+
+
+def _pages(client: Client, topic: str, query: LogQuery) -> Iterator[Page]:
+    position: dict[str, Any] | None = {}
+    while position is not None:
+        page = _page(client, topic, query.params(None), position)
+        if page is None:
+            return
+        yield page
+        position = page.next
+
+
+def _page(client: Client, topic: str, params: Sequence[tuple[str, str]], position: dict[str, Any]) -> Page | None:
+    """None when nothing was ever logged under the topic."""
+    path = f"/v1/logs/topic/{quote(topic, safe='')}/records"
+    try:
+        table = inference.ipc_to_table(client._transport.post_raw(path, params, inference.ARROW, position))
+    except WallarooAPIError as error:
+        if error.code == 404:
+            return None
+        raise
+    state = json.loads((table.schema.metadata or {}).get(b"status", b"{}"))
+    return Page(table.replace_schema_metadata(None), state.get("status", "All"), state.get("next"))
+
+
+def _wait_until_logged(client: Client, topic: str, newest_ms: int | None) -> None:
+    """Give the log a few seconds to hold the last inference of this client; normally it does at once."""
+    if newest_ms is None:
+        return
+    params = [("page_size", "1"), ("order", "desc"), ("dataset[]", "time"), ("dataset.separator", ".")]
+    for look in range(FRESHNESS_LOOKS + 1):
+        page = _page(client, topic, params, {})
+        logged_ms = inference.latest_time_ms(page.table) if page else None
+        if (logged_ms is not None and logged_ms >= newest_ms) or look == FRESHNESS_LOOKS:
+            return
+        client._clock.sleep(FRESHNESS_PAUSE_S)
+
+
+def _shown(table: pa.Table, query: LogQuery) -> pa.Table:
+    if query.with_metadata:
+        return table
+    return table.select([name for name in table.column_names if not name.startswith("metadata")])
+
+
+def _warnings(page: Page, query: LogQuery) -> Iterable[str]:
+    if page.status == "RecordLimited":
+        yield _MORE
+    elif page.status == "ByteLimited":
+        yield _TOO_BIG
+    elif page.status == "SchemaChange":
+        newest_ms = inference.latest_time_ms(page.table)
+        until = datetime.fromtimestamp((newest_ms or 0) / 1000, tz=_times.UTC).isoformat()
+        yield (
+            f"Warning: Pipeline log schema changed within the requested logs. The {page.table.num_rows} "
+            f"{query.end_word} records are here, the newest of {until}. Please request the rest by its dates."
+        )
+    if dropped := _dropped(page.table):
+        yield _dropped_words(dropped)
+
+
+def _warn_of_dropped(table: pa.Table) -> None:
+    if dropped := _dropped(table):
+        _warn(_dropped_words(dropped))
+
+
+def _dropped(table: pa.Table) -> list[str]:
+    """The columns left out of the first row, because the row was too big for the log."""
+    if "metadata.dropped" not in table.column_names or not table.num_rows:
+        return []
+    return list(table["metadata.dropped"][0].as_py() or [])
+
+
+def _dropped_words(dropped: Sequence[str]) -> str:
+    return (
+        f"Warning: The inference log is above the allowable limit and the following columns may have been suppressed "
+        f"for various rows in the logs: {', '.join(dropped)}. To review the dropped columns for an individual "
+        'inference’s suppressed data, include dataset=["metadata"] in the log request.'
+    )
+
+
+def _json_lines(table: pa.Table) -> list[bytes]:
+    return [inference.dump(row) for row in table.to_pylist()]
+
+
+def _warn(text: str) -> None:
+    sys.stderr.write(f"{text}\n")

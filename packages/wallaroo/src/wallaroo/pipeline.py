@@ -1,0 +1,549 @@
+"""Pipelines: steps that are edited here, stored as versions there, and deployed."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from wallaroo import _times, deployment, deployment_config, engine_config, logs, model, pipeline_version
+from wallaroo._endpoint import InferenceEndpoint
+from wallaroo._html import ObjectList, Row, fields, text_fields
+from wallaroo._names import check_dns_name, check_pipeline_name
+from wallaroo.model_version import ModelVersion
+from wallaroo.object import CommunicationError, EntityNotFoundError, Object, WallarooAPIError
+from wallaroo.pipeline_version import PipelineVersion, PipelineVersionList
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from datetime import datetime
+    from pathlib import Path
+
+    import httpx
+
+    from wallaroo.client import Client
+    from wallaroo.engine_config import AnyAcceleration, Architecture
+    from wallaroo.workspace import Workspace
+
+_ROOT = "/v1/api/pipelines"
+
+
+@dataclass(frozen=True)
+class ModelStep:
+    """Run one model on the current rows."""
+
+    model_version: ModelVersion
+
+    def to_json(self) -> dict[str, Any]:
+        version = self.model_version
+        reference = {"name": version.name(), "version": version.version(), "sha": version.sha()}
+        return {"ModelInference": {"models": [reference]}}
+
+    def __repr__(self) -> str:
+        return str(self.to_json())
+
+
+class Pipeline(Object):
+    """Made from a PipelineEntry of the wire.
+
+    `steps()` are local: empty after `get_pipeline`, changed by `add_…`, `replace_with_…`, `remove_step` and `clear`,
+    stored as a new version by `deploy` and `create_version`. The table shows what the platform has: the steps of the
+    last deployment, not the edited ones.
+    """
+
+    def __init__(self, client: Client, entry: Mapping[str, Any], version: PipelineVersion | None = None) -> None:
+        super().__init__(client, entry)
+        self._steps: list[ModelStep] = []
+        self._version = version
+        self._inference = InferenceEndpoint(client, self.name(), self._deployment_record)
+
+    def id(self) -> int:
+        return int(self._own("id"))
+
+    def name(self) -> str:
+        return str(self._own("name"))
+
+    def owner_id(self) -> str:
+        return str(self._own("owner_id"))
+
+    def create_time(self) -> datetime | None:
+        return _times.parse(self._own("created_at"))
+
+    def last_update_time(self) -> datetime | None:
+        """Moves at every new version and every change of the deployment."""
+        self.rehydrate()
+        return _times.parse(self._own("updated_at"))
+
+    def workspace(self) -> Workspace:
+        from wallaroo.workspace import Workspace
+
+        return Workspace(self._client, self._get("workspace"))
+
+    def versions(self) -> PipelineVersionList:
+        """Newest first."""
+        request = {"pipeline_id": self.name(), "workspace_id": self._workspace_id}
+        answer = self._client._transport.post(f"{_ROOT}/list_pipeline_versions", request)
+        return pipeline_version.from_entries(self._client, answer["pipeline_versions"])
+
+    def tags(self) -> list[Any]:
+        return list(self._get("tags"))
+
+    def steps(self) -> list[ModelStep]:
+        """The local steps."""
+        return list(self._steps)
+
+    def definition(self) -> str:
+        """The local steps as text."""
+        return json.dumps([step.to_json() for step in self._steps])
+
+    def add_model_step(self, model_version: ModelVersion) -> Pipeline:
+        self._steps.append(_step(model_version))
+        return self
+
+    def replace_with_model_step(self, index: int, model_version: ModelVersion) -> Pipeline:
+        """Raises IndexError when there is no local step of that index."""
+        self._check_index(index)
+        self._steps[index] = _step(model_version)
+        return self
+
+    def remove_step(self, index: int) -> Pipeline:
+        """Raises IndexError when there is no local step of that index."""
+        self._check_index(index)
+        del self._steps[index]
+        return self
+
+    def clear(self) -> Pipeline:
+        self._steps.clear()
+        return self
+
+    def create_version(self) -> PipelineVersion:
+        """Store the local steps as a new version, without deploying it."""
+        steps = [step.to_json() for step in self._steps]
+        created = create(self._client, self.name(), self._workspace_id, {"id": self.name(), "steps": steps})
+        self.rehydrate()
+        return PipelineVersion(
+            self._client,
+            {"pk_id": created["pipeline_variant_pk_id"], "version": created["pipeline_variant_version"]},
+            self._get("workspace"),
+        )
+
+    def get_pipeline_configuration(self, version: str | None = None) -> dict[str, Any]:
+        """The stored definition of a version, of the newest by default. Raises EntityNotFoundError."""
+        stored = self.versions()
+        wanted = stored[0].name() if version is None and stored else version
+        for candidate in stored:
+            if candidate.name() == wanted:
+                return candidate.definition()
+        raise EntityNotFoundError("PipelineVersion", {"pipeline": self.name(), "version": version})
+
+    def deploy(
+        self,
+        pipeline_name: str | None = None,
+        deployment_config: Mapping[str, Any] | None = None,
+        wait_for_status: bool = True,
+    ) -> Pipeline:
+        """Store the steps as a new version and serve it; the next inference reaches it.
+
+        Without local steps, those of the version given to `get_pipeline`, or of the newest version that has any, are
+        taken. On a running pipeline the address stays, and the version before serves until the new one does.
+
+        Raises:
+            DeploymentError: the platform refuses it, for instance because a model is not ready.
+            WaitForDeployError: the new version did not come up.
+            InvalidAccelerationError: the config has an architecture and an acceleration that do not go together.
+        """
+        name = self.name() if pipeline_name is None else check_dns_name(pipeline_name)
+        self._steps = self._steps or self._stored_steps()
+        config = self._complete_config(deployment_config or {})
+        version = self.create_version()
+        request = {
+            "deploy_id": name,
+            "engine_config": config,
+            "pipeline_id": self.id(),
+            "pipeline_version_pk_id": version.id(),
+            "model_ids": [step.model_version.id() for step in self._steps],
+        }
+        try:
+            deployment.start(self._client, name, request, wait_for_status)
+        finally:
+            self._inference.forget()
+            self.rehydrate()
+        return self
+
+    def undeploy(self) -> Pipeline:
+        """Free what the deployment holds; makes no version. Harmless when nothing is deployed."""
+        record = self._deployment_record()
+        label = record["label"] if record and record["deployed"] else None
+        deployment.stop(self._client, {"pipeline_id": self.id()}, label)
+        self._inference.forget()
+        self.rehydrate()
+        return self
+
+    def status(self) -> dict[str, Any]:
+        """What runs of it just now; a dict that says so when it is not deployed."""
+        record = self._deployment_record()
+        if record:
+            try:
+                return deployment.status(self._client, record["label"])
+            except EntityNotFoundError:
+                pass  # undeployed: said below
+        return {"status": f"Pipeline {self.name()} is not deployed"}
+
+    def url(self) -> str:
+        """Where it takes inferences: the replicas' own address while they run. Raises RuntimeError before a deploy."""
+        record = self._deployment_record()
+        if not record:
+            raise RuntimeError(f"Pipeline {self.name()} has not been deployed and has no url. Call deploy() first.")
+        return str(record["url"] or record["external_url"])
+
+    def get_external_url(self) -> str:
+        """The address on the server, which forwards to the replicas."""
+        request = {"workspace_id": self._workspace_id, "pipeline_name": self.name()}
+        return str(self._client._transport.post("/v1/api/admin/get_pipeline_external_url", request)["url"])
+
+    def infer(
+        self,
+        tensor: Any,
+        timeout: int | float | None = None,
+        dataset: Sequence[str] | str | None = None,
+        dataset_exclude: Sequence[str] | str | None = None,
+        dataset_separator: str | None = None,
+    ) -> Any:
+        """Predictions for rows.
+
+        Args:
+            tensor: a pandas DataFrame or an Arrow Table, one row per prediction; a dict or list is sent as it is.
+            timeout: seconds, 15 by default.
+            dataset: groups or columns of the answer, all by default; `"metadata"` must be named to be had.
+            dataset_exclude: groups or columns to leave out.
+            dataset_separator: text between the levels of a column's name, "." by default; "" gives nested values.
+
+        Returns:
+            The same kind as `tensor`, rows in the same order; a DataFrame's columns are time, in.*, out.*, the rest.
+
+        Raises:
+            InferenceError: the engine or the model refuses it, and says why.
+            InferenceTimeoutError: no answer in time, or nothing listens.
+            RuntimeError: the pipeline is not deployed.
+            TypeError, ValueError: `tensor` cannot be sent, or the answer cannot be read.
+        """
+        return self._inference.infer(tensor, timeout, dataset, dataset_exclude, dataset_separator)
+
+    def infer_from_file(
+        self,
+        filename: str | Path,
+        data_format: str | None = None,
+        timeout: int | float | None = None,
+        dataset: Sequence[str] | str | None = None,
+        dataset_exclude: Sequence[str] | str | None = None,
+        dataset_separator: str | None = None,
+    ) -> Any:
+        """`infer` on a `.json` file of records or an `.arrow` file; `data_format` says what another file is."""
+        return self._inference.infer_from_file(
+            filename,
+            data_format,
+            timeout,
+            dataset=dataset,
+            dataset_exclude=dataset_exclude,
+            dataset_separator=dataset_separator,
+        )
+
+    async def async_infer(
+        self,
+        tensor: Any,
+        async_client: httpx.AsyncClient,
+        timeout: int | float | None = None,
+        retries: int = 1,
+        dataset: Sequence[str] | str | None = None,
+        dataset_exclude: Sequence[str] | str | None = None,
+        dataset_separator: str | None = None,
+    ) -> Any:
+        """`infer` over a client of the caller's. A lost connection is tried again `retries` times."""
+        return await self._inference.async_infer(
+            tensor, async_client, timeout, retries, dataset, dataset_exclude, dataset_separator
+        )
+
+    async def parallel_infer(
+        self,
+        tensor: Any,
+        batch_size: int | None = 1,
+        timeout: int | float | None = None,
+        num_parallel: int | None = None,
+        retries: int = 1,
+        dataset: Sequence[str] | str | None = None,
+        dataset_exclude: Sequence[str] | str | None = None,
+        dataset_separator: str | None = None,
+    ) -> Any:
+        """`infer` on batches of rows, `num_parallel` at a time (twice the replicas by default), joined in order.
+
+        The rows of a batch that failed come back as inputs with the reason in a column `error`.
+
+        Raises:
+            ValueError: `tensor` is neither a DataFrame nor a Table, or `batch_size` is no positive number.
+        """
+        return await self._inference.parallel_infer(
+            tensor,
+            batch_size,
+            timeout,
+            num_parallel,
+            retries,
+            dataset=dataset,
+            dataset_exclude=dataset_exclude,
+            dataset_separator=dataset_separator,
+        )
+
+    def logs(
+        self,
+        limit: int | None = None,
+        start_datetime: datetime | None = None,
+        end_datetime: datetime | None = None,
+        valid: bool | None = None,
+        dataset: Sequence[str] | str | None = None,
+        dataset_exclude: Sequence[str] | str | None = None,
+        dataset_separator: str | None = None,
+        arrow: bool = False,
+    ) -> Any:
+        """One page of the inference log: the newest rows first, or with dates, the oldest of that time first.
+
+        Args:
+            limit: rows, 100 without dates.
+            start_datetime, end_datetime: both or none, aware; a naive one counts as UTC, with a warning.
+            valid: False reads the inferences that failed.
+            dataset, dataset_exclude, dataset_separator: as in `infer`.
+            arrow: give an Arrow Table instead of a DataFrame.
+
+        Raises:
+            ValueError: one date without the other.
+        """
+        query = logs.LogQuery(limit, start_datetime, end_datetime, dataset, dataset_exclude, dataset_separator)
+        return logs.read(self._client, self._topic(valid), query, self._last_inference_ms(valid), arrow)
+
+    def export_logs(
+        self,
+        directory: str | Path = "logs",
+        file_prefix: str | None = None,
+        data_size_limit: str = "100MiB",
+        limit: int | None = None,
+        start_datetime: datetime | None = None,
+        end_datetime: datetime | None = None,
+        valid: bool | None = None,
+        dataset: Sequence[str] | str | None = None,
+        dataset_exclude: Sequence[str] | str | None = None,
+        dataset_separator: str | None = None,
+        arrow: bool = False,
+    ) -> None:
+        """Write the log to `{directory}/{file_prefix}-{n}.json` (JSON Lines) or `.arrow`, one file per schema.
+
+        Raises:
+            ValueError: one date without the other, or a `data_size_limit` that is none.
+        """
+        query = logs.LogQuery(limit, start_datetime, end_datetime, dataset, dataset_exclude, dataset_separator)
+        export = logs.Export(directory, file_prefix or self.name(), logs.parse_size(data_size_limit), arrow)
+        logs.export(self._client, self._topic(valid), query, self._last_inference_ms(valid), export)
+
+    def get_topic_name(self) -> str:
+        request = {"workspace_id": self._workspace_id, "pipeline_name": self.name()}
+        return str(self._client._transport.post("/v1/api/plateau/get_pipeline_topic_name", request)["topic_name"])
+
+    def get_sidekick_pod_logs(
+        self,
+        sidekick_name: str,
+        start_datetime: datetime | None = None,
+        end_datetime: datetime | None = None,
+        limit: int = 100,
+    ) -> list[str]:
+        """Lines that a model's own code wrote, of the runtime that `status()` lists under this name."""
+        request = {
+            "pipeline_name": self.name(),
+            "sidekick_name": sidekick_name,
+            "workspace_name": self._get("workspace")["name"],
+            "start_datetime": start_datetime and _times.as_utc_text(start_datetime),
+            "end_datetime": end_datetime and _times.as_utc_text(end_datetime),
+            "limit": limit,
+        }
+        return list(self._client._transport.post(f"{_ROOT}/get_sidekick_pod_logs", request)["logs"])
+
+    @property
+    def _workspace_id(self) -> int:
+        return int(self._get("workspace")["id"])
+
+    def _own(self, name: str) -> Any:
+        return self._get("pipeline")[name]
+
+    def _topic(self, valid: bool | None) -> str:
+        topic = str(self._get("plateau_topic"))
+        return f"{topic.removesuffix('-inference')}-failures" if valid is False else topic
+
+    def _last_inference_ms(self, valid: bool | None) -> int | None:
+        if valid is False:
+            return None
+        return self._client._last_inference_ms.get((self._workspace_id, self.name()))
+
+    def _deployment_record(self) -> Mapping[str, Any] | None:
+        self.rehydrate()
+        record: Mapping[str, Any] | None = self._get("deployment")
+        return record
+
+    def _stored_steps(self) -> list[ModelStep]:
+        stored = [self._version] if self._version else self.versions()
+        for version in stored:
+            if references := list(pipeline_version.references(version.definition())):
+                return [self._stored_step(reference) for reference in references]
+        return []
+
+    def _stored_step(self, reference: Mapping[str, str]) -> ModelStep:
+        return ModelStep(model.get(self._client, reference["name"], reference["version"], self._workspace_id))
+
+    def _complete_config(self, config: Mapping[str, Any]) -> deployment_config.DeploymentConfig:
+        arch: Architecture | None = None
+        accel: AnyAcceleration | None = None
+        if self._steps:
+            arch, accel = self._steps[0].model_version.arch(), self._steps[0].model_version.accel()
+        complete = deployment_config.complete(
+            config, arch or self._client._default_arch(), accel or engine_config.Acceleration._None
+        )
+        return complete.guarantee_workspace_id(self._client.get_current_workspace().id())
+
+    def _check_index(self, index: int) -> None:
+        if not 0 <= index < len(self._steps):
+            raise IndexError(f"Step index {index} out of bounds")
+
+    def _fetch(self) -> Mapping[str, Any]:
+        own, workspace = self._record["pipeline"], self._record["workspace"]
+        request = {"pipeline_name": own["name"], "workspace_id": workspace["id"]}
+        entry: Mapping[str, Any] = self._client._transport.post(f"{_ROOT}/get_pipeline_by_name", request)
+        return entry
+
+    def _rows(self) -> dict[str, object]:
+        entry = self._record
+        return {
+            "name": self.name(),
+            "created": self.create_time(),
+            "last_updated": _times.parse(self._own("updated_at")),
+            "deployed": "(none)" if entry["deployed"] is None else entry["deployed"],
+            "workspace_id": entry["workspace"]["id"],
+            "workspace_name": entry["workspace"]["name"],
+            "arch": entry["arch"],
+            "accel": entry["accel"],
+            "tags": ", ".join(map(str, entry["tags"])),
+            "versions": ", ".join(entry["versions"]),
+            "steps": ", ".join(entry["deployed_steps"]),
+            "published": entry["published"],
+        }
+
+    def _current_rows(self) -> list[Row]:
+        try:
+            self.rehydrate()
+        except (CommunicationError, WallarooAPIError):
+            return list({**self._rows(), "deployed": "(unknown)"}.items())
+        return list(self._rows().items())
+
+    def _repr_html_(self) -> str:
+        return fields(self._current_rows(), name_tag="th")
+
+    def __repr__(self) -> str:
+        return text_fields("Pipeline", self._current_rows())
+
+
+class PipelineList(ObjectList[Pipeline]):
+    columns = (
+        "name",
+        "created",
+        "last_updated",
+        "deployed",
+        "workspace_id",
+        "workspace_name",
+        "arch",
+        "accel",
+        "tags",
+        "versions",
+        "steps",
+        "published",
+    )
+    empty = "(no pipelines)"
+
+    def _row(self, item: Pipeline) -> Sequence[Any]:
+        cells = item._rows()
+        dates = {name: self._date(_times.parse(item._own(key))) for name, key in _LIST_DATES.items()}
+        return [{**cells, **dates}[column] for column in self.columns]
+
+
+_LIST_DATES = {"created": "created_at", "last_updated": "updated_at"}
+
+
+def create(client: Client, name: str, workspace_id: int, definition: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A version with this definition, and the pipeline if there was none."""
+    request = {"pipeline_id": name, "workspace_id": workspace_id, "definition": definition}
+    answer: Mapping[str, Any] = client._transport.post(f"{_ROOT}/create", request)
+    return answer
+
+
+def build(client: Client, name: str, workspace_id: int) -> Pipeline:
+    """The pipeline of this name with one more, empty, version; made if there was none.
+
+    Raises:
+        InvalidNameError, RuntimeError: the name cannot be a pipeline's.
+    """
+    check_pipeline_name(name)
+    create(client, name, workspace_id, {"id": name, "steps": []})
+    return get(client, name, None, workspace_id)
+
+
+def get(client: Client, name: str, version: str | None, workspace_id: int) -> Pipeline:
+    """Raises EntityNotFoundError when the workspace has no such pipeline, or the pipeline no such version."""
+    params = {"name": name, "version": version}
+    request = {"pipeline_name": name, "workspace_id": workspace_id}
+    try:
+        found = Pipeline(client, client._transport.post(f"{_ROOT}/get_pipeline_by_name", request))
+    except WallarooAPIError as error:
+        if error.code != 404:
+            raise
+        raise EntityNotFoundError("Pipeline", params, f"Pipeline {name} not found in this workspace.") from None
+    if version is None:
+        return found
+    for candidate in found.versions():
+        if candidate.name() == version:
+            return Pipeline(client, found._record, candidate)
+    raise EntityNotFoundError("Pipeline", params, f"Pipeline version {version} not found in this workspace.")
+
+
+def list_all(client: Client, scope: Mapping[str, Any]) -> PipelineList:
+    """The visible pipelines; {"workspace_id", "workspace_name"} limit them to a workspace."""
+    answer = client._transport.post(f"{_ROOT}/list_pipelines", scope)
+    return PipelineList(client, (Pipeline(client, entry) for entry in answer["pipelines"]))
+
+
+def by_name(client: Client, name: str, scope: Mapping[str, Any]) -> PipelineList:
+    """Raises EntityNotFoundError when there is none."""
+    found = PipelineList(client, (pipeline for pipeline in list_all(client, scope) if pipeline.name() == name))
+    if not found:
+        raise EntityNotFoundError("Pipeline", {"pipeline_name": name})
+    return found
+
+
+def search(
+    client: Client,
+    scope: Mapping[str, Any],
+    search_term: str | None,
+    deployed: bool | None,
+    created: tuple[datetime | None, datetime | None],
+    updated: tuple[datetime | None, datetime | None],
+) -> PipelineVersionList:
+    """The newest version of each pipeline that fits; `created` and `updated` are (start, end)."""
+    times = dict(
+        zip(("created_start", "created_end", "updated_start", "updated_end"), (*created, *updated), strict=True)
+    )
+    request = {
+        **scope,
+        "search_term": search_term,
+        "deployed": deployed,
+        **{name: moment and _times.as_utc_text(moment) for name, moment in times.items()},
+    }
+    answer = client._transport.post(f"{_ROOT}/search", request)
+    return pipeline_version.from_entries(client, answer["pipelines"])
+
+
+def _step(model_version: ModelVersion) -> ModelStep:
+    if not isinstance(model_version, ModelVersion):
+        raise TypeError(f"A model step takes a ModelVersion, not a {type(model_version).__name__}. See get_model().")
+    return ModelStep(model_version)
