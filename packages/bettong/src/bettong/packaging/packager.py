@@ -1,0 +1,132 @@
+"""From an upload to something loadable: `bettong.domain.ports.Packager` on this machine's disk."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import uv
+
+from bettong.domain.models import Framework
+from bettong.errors import UnsupportedFormat
+from bettong.packaging.artifact import UnpackLimits, unpack
+from bettong.packaging.contract import check_python_step
+from bettong.packaging.environment import EnvironmentBuilder
+from bettong.packaging.index import IndexOptions
+from bettong.packaging.interpreters import Interpreters, discover, wish_of
+from bettong.packaging.requirements import read_requirements
+from bettong.packaging.trees import exclusive, remove_tree
+from bettong.packaging.uv import Uv
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from bettong.domain.models import ModelVersion
+    from bettong.domain.ports import ArtifactStore
+
+UNPACK_WAIT_S = 1800.0
+
+
+class LocalPackager:
+    """Unpacks below `models`, builds below `environments`, keeps uv's cache and our wheels below `cache`.
+
+    Args:
+        pythons: interpreters an operator named, tried before the discovered ones.
+        index: where packages come from; `index.from_pip` reads it from pip's configuration.
+        environment: variables of the server: PATH and PYENV_ROOT find interpreters; proxies, certificates and UV_INDEX*
+            are handed on to uv, nothing else is.
+        home: the person's home folder, for pyenv's default place.
+    """
+
+    def __init__(
+        self,
+        models: Path,
+        environments: Path,
+        cache: Path,
+        artifacts: ArtifactStore,
+        *,
+        pythons: Sequence[str] = (),
+        index: IndexOptions | None = None,
+        environment: Mapping[str, str] | None = None,
+        home: Path | None = None,
+        limits: UnpackLimits | None = None,
+        build_timeout_s: float = 1800.0,
+    ) -> None:
+        self._models = models.resolve()
+        self._artifacts = artifacts
+        self._limits = limits or UnpackLimits()
+        variables = environment or {}
+        index = index or IndexOptions()
+        for folder in (models, environments):
+            folder.mkdir(parents=True, exist_ok=True, mode=0o755)
+        cache.mkdir(parents=True, exist_ok=True, mode=0o700)
+        found = discover(
+            first=pythons,
+            folders=[Path(p) for p in variables.get("PATH", "").split(":") if p],
+            pyenv_root=Path(variables.get("PYENV_ROOT") or (home or Path.home()) / ".pyenv"),
+        )
+        self._environments = EnvironmentBuilder(
+            environments.resolve(),
+            cache.resolve(),
+            Uv(Path(uv.find_uv_bin()), variables, index.certificates),
+            Interpreters(found),
+            index,
+            timeout_s=build_timeout_s,
+        )
+
+    def check(self, version: ModelVersion, report: Callable[[str], None]) -> Path:
+        """Fetch, check and unpack the artifact; the folder. Nothing of it is run.
+
+        Raises:
+            BadInput: it is not a zip that holds exactly one Python step; it says what is wrong.
+            UnsupportedFormat: the framework is one that this release does not run.
+        """
+        if version.framework != Framework.PYTHON:
+            raise UnsupportedFormat(
+                f"Framework '{version.framework}' is not one that this release runs.",
+                f"It runs: {', '.join(Framework)}.",
+            )
+        folder = self._unpacked(version.sha)
+        report(f"Artifact unpacked: {sum(1 for p in folder.rglob('*') if p.is_file())} files.")
+        report(f"Found process_data in {check_python_step(folder)}.")
+        return folder
+
+    def build(self, version: ModelVersion, folder: Path, report: Callable[[str], None]) -> Path:
+        """Build or find the environment for the artifact's requirements; its folder.
+
+        Raises:
+            BadInput: the requirements cannot be taken or not installed.
+            Unavailable: the package index cannot be reached.
+        """
+        requirements = read_requirements(folder, version.requirements)
+        recipe = self._environments.recipe(requirements, wish_of(folder))
+        return self._environments.build(recipe, report)
+
+    def folder_of(self, version: ModelVersion) -> Path:
+        """Where the unpacked artifact of a ready version lies; unpacks it again when it is gone."""
+        return self._unpacked(version.sha)
+
+    def environment_of(self, version: ModelVersion) -> Path:
+        """The built environment of a ready version. Builds it again when it is gone, or when the platform was updated
+        and its worker with it."""
+        if version.environment and (found := self._environments.find(version.environment)) is not None:
+            return found
+        return self.build(version, self.folder_of(version), lambda _: None)
+
+    def _unpacked(self, sha: str) -> Path:
+        folder = self._models / sha
+        if folder.is_dir():
+            return folder
+        staged, archive = self._models / f".unpack-{sha}", self._models / f".archive-{sha}"
+        with exclusive(self._models / ".locks" / sha, wait_s=UNPACK_WAIT_S):
+            if folder.is_dir():  # another process was faster
+                return folder
+            remove_tree(staged)  # of a killed one
+            try:
+                self._artifacts.fetch(sha, archive)
+                unpack(archive, staged, self._limits)
+                staged.rename(folder)
+            finally:
+                archive.unlink(missing_ok=True)
+                remove_tree(staged)
+        return folder
