@@ -11,7 +11,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import URL, Engine, create_engine, event, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, StatementError, TimeoutError
+from sqlalchemy.exc import (
+    ArgumentError,
+    DBAPIError,
+    IntegrityError,
+    InterfaceError,
+    OperationalError,
+    StatementError,
+    TimeoutError,
+)
 
 from bettong.errors import BadInput, BettongError, StorageFull, Unavailable
 
@@ -28,6 +36,9 @@ LOCK_WAIT_MS = 15_000
 _UNIQUE = {"SQLITE_CONSTRAINT_UNIQUE", "SQLITE_CONSTRAINT_PRIMARYKEY", "23505"}
 _FOREIGN_KEY = {"SQLITE_CONSTRAINT_FOREIGNKEY", "23503"}
 _NO_SPACE = {"SQLITE_FULL", "53100"}
+_DAMAGED = {"SQLITE_NOTADB", "SQLITE_CORRUPT"}
+# Locks, files and connections; in SQLSTATE classes: connection, deadlock, resources, operator at work.
+_TRANSIENT = ("SQLITE_BUSY", "SQLITE_IOERR", "SQLITE_CANTOPEN", "SQLITE_READONLY", "08", "40", "53", "57")
 _UNSTORABLE = {"22021", "22P05", "22003"}  # a character, or a number, that the column cannot hold
 
 
@@ -199,9 +210,13 @@ def _in_our_words(taken: BettongError | None, unknown: BettongError | None) -> I
             ) from None
         if reason in _UNSTORABLE or "NUL (0x00)" in str(failed.orig):
             raise _unstorable() from None
-        if reason.startswith(
-            ("SQLITE_BUSY", "SQLITE_IOERR", "SQLITE_CANTOPEN", "SQLITE_READONLY", "08", "53", "57")
-        ) or (failed.connection_invalidated or not reason):
+        if reason in _DAMAGED:
+            raise Unavailable(
+                f"The database file is damaged or is none ({reason}).",
+                "Stop the platform and restore it from a backup.",
+            ) from None
+        unreached = not reason and isinstance(failed, (OperationalError, InterfaceError))
+        if unreached or failed.connection_invalidated or reason.startswith(_TRANSIENT):
             raise Unavailable(
                 f"The database does not answer ({reason or type(failed.orig).__name__}).",
                 "Check that it runs, that its URL and password are right and that it may be written; then try again.",
