@@ -167,15 +167,14 @@ class Server:
 
 
 @contextmanager
-def local_runtime(folder: Path) -> Iterator[tuple[LocalRuntime, Server]]:
+def local_runtime(folder: Path, server: Server) -> Iterator[LocalRuntime]:
     """A runtime in `folder`. Nothing of it is left afterwards."""
-    with Server() as server:
-        runtime = LocalRuntime(folder / "deployments", folder / "run", server.launch)
-        try:
-            yield runtime, server
-        finally:
-            for deployment in (folder / "deployments").glob("*"):
-                runtime.undeploy(0, deployment.name)
+    runtime = LocalRuntime(folder / "deployments", folder / "run", server.launch)
+    try:
+        yield runtime
+    finally:
+        for deployment in (folder / "deployments").glob("*"):
+            runtime.undeploy(0, deployment.name)
 
 
 # --- what is deployed, and how it is asked --------------------------------------------------------------------------
@@ -221,17 +220,20 @@ class Client:
     def __init__(self, port: int) -> None:
         self._port = port
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+        self._token = token()
         self.opened = 0
+        self.connected = asyncio.Event()
 
     async def add(self, x: int) -> int:
         """The `y` of one inference; raises when it is answered by anything but 200, or not at all."""
         if self._streams is None:
             self._streams = await asyncio.open_connection("127.0.0.1", self._port)
             self.opened += 1
+            self.connected.set()
         reader, writer = self._streams
         body = json.dumps([{"x": x}]).encode()
         head = (
-            f"POST /pipelines/adding HTTP/1.1\r\nhost: 127.0.0.1\r\nauthorization: Bearer {token()}\r\n"
+            f"POST /pipelines/adding HTTP/1.1\r\nhost: 127.0.0.1\r\nauthorization: Bearer {self._token}\r\n"
             f"content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
         )
         writer.write(head.encode() + body)
