@@ -30,7 +30,7 @@ def page_answer(page: LogPage, dataset: Dataset, accept: str) -> Response:
 
 
 def _arrow(page: LogPage, dataset: Dataset) -> bytes:
-    """An Arrow file of flat columns. The schema's metadata tells status and cursor: clients of spec 8.3 read it there."""
+    """An Arrow file of flat columns; status and cursor stand in the metadata of its schema (spec 8.3)."""
     table, separator = page.table, dataset.separator
     if separator:
         table = table.rename_columns([name.replace(".", separator, 1) for name in table.column_names])

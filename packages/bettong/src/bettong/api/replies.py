@@ -237,8 +237,13 @@ class ConfiguredVersion(Reply):
     model_version: ModelVersionRecord
 
 
+class VersionWithConfig(Reply):
+    model_version: ModelVersionRecord
+    config: ModelConfigRecord
+
+
 class VersionAnswer(Reply):
-    model_version: ConfiguredVersion
+    model_version: VersionWithConfig
 
 
 class ModelRecord(Reply):

@@ -1,0 +1,136 @@
+"""The calls of the main job in their order, each answer in its declared shape."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from platform_kit import INPUTS, OUTPUTS, a_zip, definition, schema_text
+
+if TYPE_CHECKING:
+    from platform_kit import Api, Platform
+
+
+def upload(api: Api, who: str, workspace_id: int, **changes: Any) -> Any:
+    meta = {
+        "name": "forecast",
+        "visibility": "private",
+        "workspace_id": workspace_id,
+        "conversion": {
+            "arch": "x86",
+            "accel": "none",
+            "framework": "python",
+            "framework_config": None,
+            "python_version": "3.8",
+            "requirements": [],
+        },
+        "input_schema": schema_text(INPUTS),
+        "output_schema": schema_text(OUTPUTS),
+        **changes,
+    }
+    parts = {
+        "metadata": (None, json.dumps(meta), "application/json"),
+        "file": ("forecast.zip", a_zip(), "application/octet-stream"),
+    }
+    return api.send(who, "POST", "/v1/api/models/upload_and_convert", files=parts)
+
+
+def test_a_person_gets_from_nothing_to_a_running_pipeline(api: Api, platform: Platform) -> None:
+    workspace = api.ok("bob", "/v1/api/workspaces/create", {"workspace_name": "forecasts"})["workspace_id"]
+    assert api.ok("bob", "/v1/api/auth/token")["workspace_ids"] == [workspace]
+
+    answered = upload(api, "bob", workspace)
+    assert answered.status_code == 202
+    version_id = answered.json()["insert_models"]["returning"][0]["models"][0]["id"]
+    told = api.ok("bob", "/v1/api/models/get_version_by_id", {"model_version_id": version_id})
+    assert told["model_version"]["model_version"]["status"] == "pending_load_container"
+    platform.services.models.package(version_id)
+    version = api.ok("bob", "/v1/api/models/get_model_version_by_id", {"model_version_id": version_id})
+    record = version["model_version"]["model_version"]
+    assert (record["status"], record["deployed"], record["error_summary"]) == ("ready", False, None)
+    assert version["model_version"]["config"]["input_schema"] == schema_text(INPUTS)
+
+    built = api.ok("bob", "/v1/api/pipelines/create", {"pipeline_id": "rental", "workspace_id": workspace})
+    entry = api.ok(
+        "bob", "/v1/api/pipelines/get_pipeline_by_name", {"pipeline_name": "rental", "workspace_id": workspace}
+    )
+    assert (entry["deployed"], entry["deployed_steps"], entry["deployment"]) == (None, [], None)
+    model = platform.stores.models.version(version_id)
+    created = api.ok(
+        "bob",
+        "/v1/api/pipelines/create",
+        {"pipeline_id": "rental", "workspace_id": workspace, "definition": definition("rental", model)},
+    )
+    assert created["pipeline_pk_id"] == built["pipeline_pk_id"]
+
+    deployed = api.ok(
+        "bob",
+        "/v1/api/pipelines/deploy",
+        {
+            "deploy_id": "rental",
+            "pipeline_version_pk_id": created["pipeline_variant_pk_id"],
+            "engine_config": {"engine": {"replicas": 2, "cpu": 0.5}, "workspace_id": 999},
+        },
+    )
+    assert deployed["pipeline_version"] == created["pipeline_variant_version"]
+    label = f"rental-{deployed['id']}"
+    status = api.ok("bob", "/v1/api/status/get_deployment", {"name": label})
+    assert (status["status"], status["target"]["serving"], len(status["engines"])) == ("Running", True, 2)
+    entry = api.ok(
+        "bob", "/v1/api/pipelines/get_pipeline_by_name", {"pipeline_name": "rental", "workspace_id": workspace}
+    )
+    assert (entry["deployed"], entry["deployed_steps"], entry["arch"]) == (True, ["forecast"], "x86")
+    assert entry["deployment"]["url"] == "http://127.0.0.1:41000/pipelines/rental"
+    assert entry["deployment"]["external_url"].endswith(f"/v1/api/pipelines/infer/{label}/rental")
+    again = api.ok("bob", "/v1/api/models/get_version_by_id", {"model_version_id": version_id})
+    assert again["model_version"]["model_version"]["deployed"] is True
+
+    api.ok("bob", "/v1/api/pipelines/undeploy", {"pipeline_id": created["pipeline_pk_id"]})
+    assert platform.runtime.specs == {}
+    assert api.post("bob", "/v1/api/status/get_deployment", {"name": label}).status_code == 404
+    assert api.ok("bob", "/v1/api/deployments/get", {"id": deployed["id"]})["url"] is None
+
+
+def test_a_connection_is_made_linked_found_and_revealed_under_audit(api: Api, platform: Platform) -> None:
+    workspace = platform.workspace("bob")
+    details = {"url": "http://host/f", "n": 2**63, "big": 10**30, "x": 1e300, "ü": [None, {"deep": None}]}
+    made = api.ok("bob", "/v1/api/connections/create", {"name": "my conn", "type": "HTTP", "details": details})
+    link = {"workspace_id": workspace, "connection_id": made["id"]}
+    first = api.ok("bob", "/v1/api/connections/add_to_workspace", link)
+    assert api.ok("bob", "/v1/api/connections/add_to_workspace", link) == first != made
+
+    listed = api.ok("bob", "/v1/api/connections/list", {"workspace_id": workspace})["connections"]
+    hidden = api.ok("bob", "/v1/api/connections/get", {"name": "my conn", "reveal": False})
+    assert listed == [hidden]
+    assert "details" not in hidden
+    assert hidden["workspace_names"] == ["forecasts"]
+    shown = api.ok("bob", "/v1/api/connections/get_by_id", {"id": made["id"], "reveal": True})
+    assert shown == {**hidden, "details": details}
+    actions = [(e.action, e.email, e.origin) for e in platform.stores.audit.of_subject("connection", made["id"])]
+    assert actions[0] == ("connection.reveal", "bob@example.org", "192.0.2.7")
+
+    assert api.post("bob", "/v1/api/connections/remove_from_workspace", link).status_code == 204
+    assert api.post("bob", "/v1/api/connections/remove_from_workspace", link).status_code == 204
+    assert api.post("bob", "/v1/api/connections/delete", {"name": "my conn"}).status_code == 204
+    assert api.post("bob", "/v1/api/connections/get", {"name": "my conn"}).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("asked", "headers", "revealed"),
+    [
+        ({}, {}, True),
+        ({}, {"X-Bettong-Client": "sdk"}, False),
+        ({"reveal": False}, {}, False),
+        ({"reveal": True}, {"X-Bettong-Client": "sdk"}, True),
+    ],
+)
+def test_details_come_when_asked_for_or_when_the_client_knows_no_better(
+    api: Api, asked: dict[str, bool], headers: dict[str, str], revealed: bool
+) -> None:
+    api.ok("bob", "/v1/api/connections/create", {"name": "c", "type": "HTTP", "details": {"a": 1}})
+
+    answered = api.post("bob", "/v1/api/connections/get", {"name": "c", **asked}, headers=headers)
+
+    assert ("details" in answered.json()) is revealed
