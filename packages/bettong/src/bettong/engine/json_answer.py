@@ -7,6 +7,7 @@ become null, timestamps milliseconds since the epoch, dates ISO text, decimals t
 from __future__ import annotations
 
 import base64
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -98,8 +99,8 @@ def _per_row(array: Array) -> Sequence[Any]:
 def _slices(array: Array) -> list[Sequence[Any]]:
     inner = _per_row(array.flatten())
     lengths = pc.list_value_length(array).to_numpy(zero_copy_only=False)
-    ends = np.cumsum(lengths).tolist()
-    return [inner[start:end] for start, end in zip([0, *ends[:-1]], ends, strict=True)]
+    bounds = [0, *np.cumsum(lengths).tolist()]
+    return [inner[start:end] for start, end in pairwise(bounds)]
 
 
 def _with_nulls(array: Array) -> list[Any]:

@@ -214,7 +214,7 @@ def _timestamps(values: list[Any], kind: Kind) -> Array:
     expected = "milliseconds since the epoch or an ISO-8601 text, all rows alike"
     if _expect(values, (int, str), expected) <= {int}:
         return _moments(values, kind, expected)
-    _expect(values, (str,), expected)
+    _expect(values, (type(values[0]),), expected)
     naive, zoned = pa.timestamp(kind.unit), pa.timestamp(kind.unit, "UTC")
     for parsed in (naive, zoned):
         try:

@@ -66,6 +66,7 @@ class _GuardedProtocol(HttpToolsProtocol):  # type: ignore[misc]  # uvicorn is u
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._expects = _Expects.HEAD
+        self._begun = False  # the first byte of a request is here, and not yet its last
         self._head_bytes = 0
         self._body_bytes = 0
         self._refusal: HTTPStatus | None = None
@@ -110,6 +111,7 @@ class _GuardedProtocol(HttpToolsProtocol):  # type: ignore[misc]  # uvicorn is u
 
     def on_message_begin(self) -> None:
         self._expects = _Expects.HEAD
+        self._begun = True
         self._head_bytes = 0
         if self._reading_for is _Expects.BODY:
             self._stop_waiting()
@@ -135,6 +137,7 @@ class _GuardedProtocol(HttpToolsProtocol):  # type: ignore[misc]  # uvicorn is u
 
     def on_message_complete(self) -> None:
         self._expects = _Expects.NOTHING
+        self._begun = False
         super().on_message_complete()
 
     def _count(self, size: int) -> None:
@@ -175,13 +178,12 @@ class _GuardedProtocol(HttpToolsProtocol):  # type: ignore[misc]  # uvicorn is u
         cycle = self.cycle
         answering = cycle is not None and not cycle.response_complete
         if answering:
-            begun = cycle.response_started
+            answered = cycle.response_started
             cycle.disconnected = True
             cycle.message_event.set()
         else:
-            begun = False
-        silent = status is HTTPStatus.REQUEST_TIMEOUT and self._expects is not _Expects.BODY and self._head_bytes == 0
-        if not begun and not silent:
+            answered = False
+        if not answered and (self._begun or status is not HTTPStatus.REQUEST_TIMEOUT):
             self.transport.write(_refusal(status, self._why(status)))
         self.transport.close()
 

@@ -1,0 +1,402 @@
+"""The application behind the guarded protocol, on real sockets that somebody else accepted, as in a replica."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import time
+from typing import TYPE_CHECKING, Any
+
+import orjson
+import pytest
+import uvloop
+from inference_builders import (
+    FORECAST,
+    FORECAST_ROW,
+    InProcessRunner,
+    MemoryLog,
+    access_token,
+    deployment_spec,
+    forecast,
+    inference_app,
+    served,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+BODY = orjson.dumps([{"count": FORECAST_ROW}])
+Scenario = "Callable[[], Coroutine[Any, Any, None]]"
+
+
+@pytest.fixture(params=["asyncio", "uvloop"])
+def run(request: pytest.FixtureRequest) -> Callable[[Coroutine[Any, Any, None]], None]:
+    """Run a scenario on the loop that replicas use, and on the one of the standard library."""
+
+    def runner(scenario: Coroutine[Any, Any, None]) -> None:
+        factory = uvloop.new_event_loop if request.param == "uvloop" else asyncio.new_event_loop
+        with asyncio.Runner(loop_factory=factory) as loop:
+            loop.run(asyncio.wait_for(scenario, 20))
+
+    return runner
+
+
+def head(*more: str, path: str = "/infer", length: int | None = len(BODY)) -> bytes:
+    lines = [
+        f"POST {path} HTTP/1.1",
+        "Host: 127.0.0.1",
+        f"Authorization: Bearer {access_token()}",
+        "Content-Type: application/json",
+        *more,
+    ]
+    if length is not None:
+        lines.append(f"Content-Length: {length}")
+    return "\r\n".join(lines).encode() + b"\r\n\r\n"
+
+
+class Client:
+    """A raw connection: what is tested here no well-behaved client would send."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader, self.writer = reader, writer
+
+    @classmethod
+    async def to(cls, address: tuple[str, int]) -> Client:
+        return cls(*await asyncio.open_connection(*address))
+
+    async def send(self, data: bytes) -> None:
+        self.writer.write(data)
+        await self.writer.drain()
+
+    async def answer(self) -> tuple[int, dict[str, str], bytes]:
+        first, *lines = (await self._reader.readuntil(b"\r\n\r\n")).decode().strip().split("\r\n")
+        headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
+        return int(first.split()[1]), headers, await self._reader.readexactly(int(headers["content-length"]))
+
+    async def rest(self) -> bytes:
+        """Everything until the other side closes."""
+        return await self._reader.read()
+
+    async def close(self) -> None:
+        self.writer.close()
+        await self.writer.wait_closed()
+
+
+def test_a_socket_that_was_accepted_elsewhere_is_served_request_after_request(run: Any) -> None:
+    async def scenario() -> None:
+        spec = deployment_spec()
+        log = MemoryLog()
+        async with served(inference_app(spec=spec, log=log), spec) as address:
+            client = await Client.to(address)
+            for _ in range(3):
+                await client.send(head() + BODY)
+                status, headers, body = await client.answer()
+                assert status == 200
+                assert json.loads(body)[0]["out"]["forecast"] == FORECAST
+                assert "connection" not in headers
+            await client.close()
+        assert len(log.answered) == 3
+
+    run(scenario())
+
+
+def test_requests_sent_at_once_are_answered_in_their_order(run: Any) -> None:
+    async def scenario() -> None:
+        spec = deployment_spec()
+        async with served(inference_app(spec=spec), spec) as address:
+            client = await Client.to(address)
+            await client.send(b"".join(head(f"X-Request-Id: r{i}") + BODY for i in range(20)))
+            ids = [(await client.answer())[1]["x-request-id"] for _ in range(20)]
+            assert ids == [f"r{i}" for i in range(20)]
+            await client.close()
+
+    run(scenario())
+
+
+def test_a_body_in_pieces_and_in_chunks_is_one_body(run: Any) -> None:
+    async def scenario() -> None:
+        spec = deployment_spec()
+        async with served(inference_app(spec=spec), spec) as address:
+            client = await Client.to(address)
+            whole = head() + BODY
+            for at in range(0, len(whole), 7):
+                await client.send(whole[at : at + 7])
+            assert (await client.answer())[0] == 200
+            await client.send(head("Transfer-Encoding: chunked", length=None))
+            for at in range(0, len(BODY), 10):
+                piece = BODY[at : at + 10]
+                await client.send(b"%x\r\n%b\r\n" % (len(piece), piece))
+            await client.send(b"0\r\n\r\n")
+            assert (await client.answer())[0] == 200
+            await client.close()
+
+    run(scenario())
+
+
+def test_a_slow_head_is_cut_off(run: Any) -> None:
+    async def scenario() -> None:
+        spec = deployment_spec(head_timeout_s=0.1)
+        async with served(inference_app(spec=spec), spec) as address:
+            client = await Client.to(address)
+            await client.send(b"POST /infer HT")
+            assert (await client.rest()).startswith(b"HTTP/1.1 408 Request Timeout\r\n")
+            await client.close()
+
+    run(scenario())
+
+
+def test_dripping_a_head_does_not_extend_its_time(run: Any) -> None:
+    async def scenario() -> None:
+        spec = deployment_spec(head_timeout_s=0.2)
+        async with served(inference_app(spec=spec), spec) as address:
+            client = await Client.to(address)
+            answer = asyncio.create_task(client.rest())
+            started = time.monotonic()
+            await client.send(b"POST /infer HTTP/1.1\r\n")
+            while not answer.done() and time.monotonic() - started < 10:
+                client.writer.write(b"X-A: b\r\n")
+                await asyncio.wait([answer], timeout=0.02)
+            assert b" 408 " in await answer
+            await client.close()
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("sent", [b"", b"\r\n"])
+def test_a_connection_that_asks_nothing_is_closed_in_silence(run: Any, sent: bytes) -> None:
+    async def scenario() -> None:
+        spec = deployment_spec(head_timeout_s=0.1)
+        async with served(inference_app(spec=spec), spec) as address:
+            client = await Client.to(address)
+            await client.send(sent)
+            assert await client.rest() == b""
+            await client.close()
+
+    run(scenario())
+
+
+def test_blank_lines_do_not_keep_an_idle_connection_open(run: Any) -> None:
+    async def scenario() -> None:
+        spec = deployment_spec(head_timeout_s=0.1, keep_alive_timeout_s=60.0)
+        async with served(inference_app(spec=spec), spec) as address:
+            client = await Client.to(address)
+            await client.send(head() + BODY)
+            assert (await client.answer())[0] == 200
+            await client.send(b"\r\n")
+            await client.rest()
+            await client.close()
+
+    run(scenario())
+
+
+def test_an_idle_connection_is_closed_after_its_keep_alive(run: Any) -> None:
+    async def scenario() -> None:
+        spec = deployment_spec(keep_alive_timeout_s=0.1)
+        async with served(inference_app(spec=spec), spec) as address:
+            client = await Client.to(address)
+            await client.send(head() + BODY)
+            await client.answer()
+            assert await client.rest() == b""
+            await client.close()
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("begun", [b"", b"[{"])
+def test_a_body_that_stops_coming_is_cut_off(run: Any, begun: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    async def scenario() -> None:
+        spec = deployment_spec(body_idle_timeout_s=0.1)
+        app = inference_app(spec=spec)
+        async with served(app, spec) as address:
+            client = await Client.to(address)
+            await client.send(head() + begun)
+            answer = await client.rest()
+            assert answer.startswith(b"HTTP/1.1 408 ")
+            assert b"No byte of the body came for 0.1 s" in answer
+            await client.close()
+        assert app.in_flight == 0
+
+    run(scenario())
+    assert caplog.text == ""
+
+
+def test_a_slow_body_that_keeps_coming_is_taken(run: Any) -> None:
+    async def scenario() -> None:
+        spec = deployment_spec(body_idle_timeout_s=0.4, head_timeout_s=0.4)
+        async with served(inference_app(spec=spec), spec) as address:
+            client = await Client.to(address)
+            await client.send(head())
+            silent = asyncio.create_task(client.answer())
+            started = time.monotonic()
+            for at in range(len(BODY) - 1):
+                client.writer.write(BODY[at : at + 1])
+                await asyncio.wait([silent], timeout=0.6 / len(BODY))
+            assert time.monotonic() - started > 0.5
+            await client.send(BODY[-1:])
+            assert (await silent)[0] == 200
+            await client.close()
+
+    run(scenario())
+
+
+def test_a_model_may_take_longer_than_a_client_may_pause(run: Any) -> None:
+    async def scenario() -> None:
+        spec = deployment_spec(body_idle_timeout_s=0.05, head_timeout_s=0.05)
+
+        async def slow(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+            await asyncio.get_running_loop().run_in_executor(None, time.sleep, 0.2)
+            return await forecast(rows)
+
+        async with served(inference_app([InProcessRunner(slow)], spec=spec), spec) as address:
+            client = await Client.to(address)
+            await client.send(head() + BODY)
+            assert (await client.answer())[0] == 200
+            await client.close()
+
+    run(scenario())
+
+
+@pytest.mark.parametrize(
+    "request_head",
+    [
+        pytest.param(b"POST /infer HTTP/1.1\r\nX-Long: " + b"a" * 20_000, id="one endless header"),
+        pytest.param(b"POST /infer HTTP/1.1\r\n" + b"X-Many: a\r\n" * 2_000, id="endless headers"),
+        pytest.param(b"POST /" + b"a" * 20_000, id="an endless path"),
+        pytest.param(b"POST /infer HTTP/1.1\r\nX-Long: " + b"a" * 20_000 + b"\r\n\r\n", id="a whole one, too long"),
+    ],
+)
+def test_an_oversized_head_is_refused(run: Any, request_head: bytes) -> None:
+    async def scenario() -> None:
+        spec = deployment_spec()
+        async with served(inference_app(spec=spec), spec, max_head_bytes=8192) as address:
+            client = await Client.to(address)
+            await client.send(request_head)
+            assert (await client.rest()).startswith(b"HTTP/1.1 431 Request Header Fields Too Large\r\n")
+            await client.close()
+
+    run(scenario())
+
+
+def test_endless_trailers_are_refused_too(run: Any) -> None:
+    async def scenario() -> None:
+        spec = deployment_spec()
+        async with served(inference_app(spec=spec), spec, max_head_bytes=8192) as address:
+            client = await Client.to(address)
+            await client.send(head("Transfer-Encoding: chunked", length=None) + b"2\r\n[]\r\n0\r\n")
+            answer = asyncio.create_task(client.rest())
+            client.writer.write(b"X-Trailer: ")
+            while not answer.done():
+                client.writer.write(b"a" * 5_000)
+                await asyncio.wait([answer], timeout=0.02)
+            assert b" 431 " in await answer
+            await client.close()
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("rubbish", [b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", b"GET\r\n\r\n", b"\x00" * 100])
+def test_what_is_not_http_is_refused(run: Any, rubbish: bytes) -> None:
+    async def scenario() -> None:
+        spec = deployment_spec()
+        async with served(inference_app(spec=spec), spec) as address:
+            client = await Client.to(address)
+            await client.send(rubbish)
+            assert (await client.rest()).startswith(b"HTTP/1.1 400 Bad Request\r\n")
+            await client.close()
+
+    run(scenario())
+
+
+def test_a_body_too_large_is_refused_before_it_is_sent(run: Any) -> None:
+    async def scenario() -> None:
+        spec = deployment_spec(max_body_bytes=1000)
+        async with served(inference_app(spec=spec), spec) as address:
+            client = await Client.to(address)
+            await client.send(head("Expect: 100-continue", length=200 * 2**20))
+            status, headers, body = await client.answer()
+            assert (status, headers["connection"]) == (413, "close")
+            assert "max_body_bytes" in json.loads(body)["error"]
+            await client.close()
+
+    run(scenario())
+
+
+def test_who_sends_a_body_too_large_all_the_same_reads_why(run: Any) -> None:
+    async def scenario() -> None:
+        spec = deployment_spec(max_body_bytes=1000)
+        async with served(inference_app(spec=spec), spec) as address:
+            client = await Client.to(address)
+            await client.send(head("Transfer-Encoding: chunked", length=None))
+            for _ in range(64):
+                await client.send(b"10000\r\n" + b"x" * 2**16 + b"\r\n")
+            await client.send(b"0\r\n\r\n")
+            status, _, body = await client.answer()
+            assert (status, json.loads(body)["code"]) == (413, 413)
+            assert await client.rest() == b""
+            await client.close()
+
+    run(scenario())
+
+
+def test_draining_closes_after_the_answer(run: Any) -> None:
+    async def scenario() -> None:
+        spec = deployment_spec()
+        app = inference_app(spec=spec)
+        async with served(app, spec) as address:
+            client = await Client.to(address)
+            await client.send(head() + BODY)
+            assert (await client.answer())[0] == 200
+            app.draining = True
+            await client.send(head() + BODY)
+            status, headers, _ = await client.answer()
+            assert (status, headers["connection"]) == (200, "close")
+            assert await client.rest() == b""
+            await client.close()
+
+    run(scenario())
+
+
+def test_a_client_that_leaves_while_its_model_runs_costs_an_answer_and_no_error(
+    run: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scenario() -> None:
+        entered, go = asyncio.Event(), asyncio.Event()
+
+        async def wait(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+            entered.set()
+            await go.wait()
+            return await forecast(rows)
+
+        spec = deployment_spec()
+        app = inference_app([InProcessRunner(wait)], spec=spec)
+        async with served(app, spec) as address:
+            client = await Client.to(address)
+            await client.send(head() + BODY)
+            await entered.wait()
+            await client.close()
+            go.set()
+            await app.drained()
+
+    with caplog.at_level(logging.WARNING):
+        run(scenario())
+    assert caplog.text == ""
+
+
+def test_a_client_that_does_not_read_its_answer_is_cut_off(run: Any) -> None:
+    async def scenario() -> None:
+        rows = [{"count": list(range(1000))} for _ in range(5000)]
+        body = orjson.dumps(rows)
+        spec = deployment_spec(body_idle_timeout_s=0.2)
+        lost = asyncio.Event()
+        async with served(inference_app(spec=spec), spec, lost=lost.set) as address:
+            client = await Client.to(address)
+            client.writer.transport.pause_reading()  # type: ignore[attr-defined]
+            await client.send(head(length=len(body)) + body)
+            await lost.wait()
+            client.writer.transport.abort()
+            with contextlib.suppress(ConnectionError):
+                await client.close()
+
+    run(scenario())
