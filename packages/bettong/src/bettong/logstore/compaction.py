@@ -148,17 +148,22 @@ def over_quota(items: Sequence[Sized], max_bytes: int) -> list[Sized]:
     return out
 
 
-def row_groups(chunks: Sequence[Chunk]) -> Iterator[list[Chunk]]:
-    """Neighbouring chunks of one schema, gathered up to the size of a row group."""
-    group: list[Chunk] = []
+def row_groups(chunks: Sequence[Chunk]) -> Iterator[tuple[int, list[Chunk]]]:
+    """(number of the schema, chunks of that schema) up to the size of a row group each, in order of arrival. Schemas
+    that take turns row by row still make large groups."""
+    schemas: list[pa.Schema] = []
+    open_groups: list[list[Chunk]] = []
     for chunk in chunks:
-        full = sum(c.rows for c in group) >= ROW_GROUP_ROWS or sum(c.bytes for c in group) >= ROW_GROUP_BYTES
-        if group and (full or not group[0].schema.equals(chunk.schema)):
-            yield group
-            group = []
-        group.append(chunk)
-    if group:
-        yield group
+        at = next((i for i, known in enumerate(schemas) if known.equals(chunk.schema)), len(schemas))
+        if at == len(schemas):
+            schemas.append(chunk.schema)
+            open_groups.append([])
+        open_groups[at].append(chunk)
+        group = open_groups[at]
+        if sum(c.rows for c in group) >= ROW_GROUP_ROWS or sum(c.bytes for c in group) >= ROW_GROUP_BYTES:
+            yield at, group
+            open_groups[at] = []
+    yield from ((at, group) for at, group in enumerate(open_groups) if group)
 
 
 def _compact_segment(entry: SegmentEntry, now_s: float) -> bool:
@@ -180,22 +185,17 @@ def _compact_segment(entry: SegmentEntry, now_s: float) -> bool:
 
 def _write_part(folder: Path, entry: SegmentEntry, snapshot: Snapshot, now_s: float) -> None:
     """One Parquet file per schema: rows in order of arrival, with their number in the segment beside them."""
-    schemas: list[pa.Schema] = []
-    writers: list[pq.ParquetWriter] = []
-    paths: list[Path] = []
+    writers: dict[Path, pq.ParquetWriter] = {}
     try:
-        for group in row_groups(snapshot.chunks):
-            schema = group[0].schema
-            at = next((i for i, known in enumerate(schemas) if known.equals(schema)), len(schemas))
-            if at == len(schemas):
-                schemas.append(schema)
-                paths.append(folder / f"{at:04d}.parquet")
-                writers.append(_open_parquet(paths[at], schema, now_s))
-            writers[at].write_table(_rows(entry, group), row_group_size=2**31 - 1)
+        for at, group in row_groups(snapshot.chunks):
+            path = folder / f"{at:04d}.parquet"
+            if path not in writers:
+                writers[path] = _open_parquet(path, group[0].schema, now_s)
+            writers[path].write_table(_rows(entry, group), row_group_size=2**31 - 1)
     finally:
-        for writer in writers:
+        for writer in writers.values():
             writer.close()
-    for path in paths:
+    for path in writers:
         fd = os.open(path, os.O_RDONLY)
         try:
             os.fsync(fd)
