@@ -49,6 +49,19 @@ def launcher() -> Path:
     raise Unavailable("The worker's launcher is not installed.", "Install the distribution bettong-mac beside bettong.")
 
 
+def describe_sandbox() -> str:
+    """What holds workers on this machine, in words, without the uid: the launcher tries it in a process of its own."""
+    with tempfile.TemporaryDirectory() as folder:
+        tried = subprocess.run(
+            [sys.executable, "-I", "-S", str(launcher()), "--describe", folder],
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+    return tried.stdout.strip() or "unknown: the launcher did not run"
+
+
 class WorkerProcess:
     """A started worker. `connection` is the parent's end of its socket; whoever takes it closes it."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +16,7 @@ from bettong.errors import BettongError, ModelFailed, Unavailable
 if TYPE_CHECKING:
     from bettong.engine.workers.frames import Encoded
 
-DRAIN_S = 1.0  # after a death: how long an answer may take that was already in the socket
+DRAIN_S = 1.0  # between the end of a worker's process and the end of its socket, whichever comes first
 GONE_S = 10.0
 
 
@@ -224,7 +223,7 @@ class _Run:
         """Raises OSError or Unavailable when the process cannot be started; then there is nothing to end."""
         self._supervisor = supervisor
         self._exit: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        self._end_of_file = asyncio.Event()
+        self._end_of_file: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._channel: Channel | None = None
         self.process = WorkerProcess(plan, self._exit.set_result)
         self.sandbox = ""
@@ -243,17 +242,20 @@ class _Run:
         self._supervisor.broken(why)
 
     def ended(self) -> None:
-        self._end_of_file.set()
-        if not self._exit.done():  # it closed its socket and lives: nothing will come of it
-            self.process.kill()
+        self._end_of_file.set_result(None)
 
     async def _live(self, plan: Plan, load: dict[str, Any]) -> None:
         channel = self._channel = await Channel.open(self.process.connection, self)
         channel.send(self.process.message(plan))
         channel.send({"do": "load", **load})
+        both: list[asyncio.Future[Any]] = [self._exit, self._end_of_file]
+        await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+        # The other of the two follows at once: an answer may still be in the socket of a process that is gone, and a
+        # process that closed its socket is about to go. One that does not is of no use any more.
+        await asyncio.wait(both, timeout=DRAIN_S)
+        if not self._exit.done():
+            self.process.kill()
         how = await self._exit
-        with contextlib.suppress(TimeoutError):  # an answer may still be in the socket of a process that is gone
-            await asyncio.wait_for(self._end_of_file.wait(), DRAIN_S)
         channel.close()
         self._supervisor.exited(self, how)
         await self.process.remove_temporary()
