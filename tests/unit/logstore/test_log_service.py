@@ -135,4 +135,4 @@ def test_a_pipeline_that_one_may_not_see_has_no_topic(service: LogService) -> No
         (STRANGER, {"pipeline_name": "fraud-inference"}),
     ):
         with pytest.raises(NotFound, match="no such pipeline"):
-            service.topic_name(principal, **asked)  # type: ignore[arg-type]
+            service.topic_name(principal, **asked)

@@ -105,6 +105,7 @@ class SegmentLogReader:
     def _sources(self, topic: str) -> tuple[list[Source], Cursor]:
         """Where rows lie, and a cursor (its key means nothing) of how far they go right now."""
         entries = current(list_topic(self._folder / topic))
+        self._forget_all_but(topic, {entry.path for entry in entries})
         sources, bounds = [], {}
         for entry in entries:
             if isinstance(entry, PartEntry):
@@ -122,12 +123,13 @@ class SegmentLogReader:
             self._indexes.move_to_end(path)
             if len(self._indexes) > MAX_INDEXES:
                 self._indexes.popitem(last=False)
-        try:
-            return index.snapshot()
-        except FileNotFoundError:
-            with self._lock:
-                self._indexes.pop(path, None)
-            raise
+        return index.snapshot()
+
+    def _forget_all_but(self, topic: str, there: set[Path]) -> None:
+        """Let go of what is known of segments that are compacted or dropped."""
+        with self._lock:
+            for path in [p for p in self._indexes if p.parent.parent.name == topic and p not in there]:
+                del self._indexes[path]
 
 
 def size_of(entry: Entry) -> int:
