@@ -149,6 +149,7 @@ def test_bad_input_is_told_what_was_found_and_expected(
     assert (b"connection", b"close") in reply.headers.items() or status != 413
     assert app.in_flight == 0
     assert not log.answered
+    assert [batch.column("error").to_pylist() for batch in log.failed] == [[error["error"]]]
 
 
 def test_a_failed_inference_is_in_the_failures_log_with_what_could_be_read() -> None:

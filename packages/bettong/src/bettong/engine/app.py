@@ -184,18 +184,21 @@ class InferenceApp:
     async def _infer(
         self, scope: Message, headers: dict[bytes, bytes], request_id: str, receive: Receive, send: Send
     ) -> None:
-        dataset = parse_dataset(scope["query_string"])
-        form = format_of(headers.get(b"content-type", b""))
-        wanted = accepted(headers.get(b"accept", b""))
-        if headers.get(b"content-encoding", b"identity").strip().lower() != b"identity":
-            raise UnsupportedFormat("The body has a Content-Encoding.", "Send it as it is (identity).")
+        time_ms, attempt = self._now_ms(), _Attempt()
         try:
+            dataset = parse_dataset(scope["query_string"])
+            form = format_of(headers.get(b"content-type", b""))
+            wanted = accepted(headers.get(b"accept", b""))
+            if headers.get(b"content-encoding", b"identity").strip().lower() != b"identity":
+                raise UnsupportedFormat("The body has a Content-Encoding.", "Send it as it is (identity).")
             body = await self._read(headers, receive)
-        except TooLarge as error:
+        except BadInput as error:
+            self._log_failure(time_ms, attempt, error, request_id)
+            if not isinstance(error, TooLarge):
+                raise
             await self._cut_off(error, request_id, receive, send)
             return
         time_ms = self._now_ms()
-        attempt = _Attempt()
         try:
             async with asyncio.timeout(self._spec.request_timeout_s):
                 await self._run(form, body, attempt)
@@ -274,12 +277,13 @@ class InferenceApp:
             self._log.append(
                 failed_batch(time_ms, attempt.inputs, text, elapsed, request_id, self._origin), failed=True
             )
-        except (BettongError, OSError) as lost:
+        except Exception as lost:  # whatever it is, the caller hears of its own failure, not of the log's
             logger.warning(
                 "failed inference is not in the failures log topic=%s request_id=%s cause=%s",
                 self._spec.topic,
                 request_id,
                 type(lost).__name__,
+                exc_info=None if isinstance(lost, BettongError) else lost,
             )
 
     # --- answers
@@ -358,5 +362,5 @@ def _nothing_here() -> NotFound:
     )
 
 
-def _too_large(limit: int) -> BadInput:
+def _too_large(limit: int) -> TooLarge:
     return TooLarge(f"The body is larger than {limit} bytes (max_body_bytes).", "Send the rows in several requests.")
