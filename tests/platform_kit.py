@@ -10,11 +10,9 @@ import base64
 import io
 import json
 import zipfile
-from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -43,7 +41,8 @@ from bettong.settings import Limits, Settings
 from bettong.storage.stores import Stores, open_stores
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from fastapi import FastAPI
 
@@ -93,9 +92,7 @@ class RuntimeDouble:
             )
             for n in range(spec.replicas)
         )
-        return self.change(
-            Observed(label, 400, spec.host, spec.port, spec.generation, spec.generation, None, replicas)
-        )
+        return self.change(Observed(label, 400, spec.host, spec.port, spec.generation, spec.generation, None, replicas))
 
 
 @dataclass
@@ -160,9 +157,7 @@ class Platform:
 
     def model(self, who: str, workspace_id: int, name: str = "forecast", *, ready: bool = True) -> ModelVersion:
         """An uploaded model version, packaged unless it is not to be ready."""
-        version = self.services.models.upload(
-            self.principal(who), an_upload(name, workspace_id), io.BytesIO(a_zip())
-        )
+        version = self.services.models.upload(self.principal(who), an_upload(name, workspace_id), io.BytesIO(a_zip()))
         return self.services.models.package(version.id) if ready else version
 
     def pipeline(self, who: str, workspace_id: int, *models: ModelVersion, name: str = "rental") -> PipelineVersion:
@@ -201,9 +196,7 @@ def open_platform(home: Path, *, limits: Limits | None = None, keyring: Keyring 
         for name in ("bob", "eve"):
             services.identity.invite(ann, f"{name}@example.org")
             tokens[name] = services.identity.create_token(f"{name}@example.org", "test")
-        yield Platform(
-            home, settings, stores, ring, signer, runtime, packager, trial, services, facts, stopped, tokens
-        )
+        yield Platform(home, settings, stores, ring, signer, runtime, packager, trial, services, facts, stopped, tokens)
 
 
 def _services(

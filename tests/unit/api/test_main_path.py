@@ -6,7 +6,6 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
-
 from platform_kit import INPUTS, OUTPUTS, a_zip, definition, schema_text
 
 if TYPE_CHECKING:

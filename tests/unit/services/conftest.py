@@ -3,7 +3,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-
 from platform_kit import Platform, open_platform
 
 if TYPE_CHECKING:

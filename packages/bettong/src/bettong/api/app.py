@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,8 @@ from bettong.engine.host_header import KnownHosts
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+
+    from fastapi.telemetry import TelemetryConfig
 
     from bettong.services.platform import PlatformFacts, Services
     from bettong.settings import Settings
@@ -35,12 +38,15 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
     415: {"model": replies.Problem, "description": "A content type or framework that this release does not know."},
     503: {"model": replies.Problem, "description": "Worth another try later."},
 }
+# FastAPI's own would send messages of errors wherever the environment says, past everything that keeps secrets in.
+_NO_TELEMETRY: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}
 _KEPT_CONNECTIONS = httpx.Limits(max_connections=256, max_keepalive_connections=32, keepalive_expiry=30.0)
 
 
 def create_app(services: Services, settings: Settings, facts: PlatformFacts) -> FastAPI:
     """The application. It owns nothing that `services` are made of, and closes nothing but its own HTTP client."""
     limits = settings.limits
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # at INFO it logs whole URLs, query strings included
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -58,6 +64,7 @@ def create_app(services: Services, settings: Settings, facts: PlatformFacts) -> 
         lifespan=lifespan,
         responses=_ERRORS,
         redirect_slashes=False,
+        telemetry=_NO_TELEMETRY,
     )
     app.state.services, app.state.facts = services, facts
     problem.install(app)
@@ -77,5 +84,9 @@ def create_app(services: Services, settings: Settings, facts: PlatformFacts) -> 
 def _openapi(app: FastAPI) -> dict[str, Any]:
     if app.openapi_schema is None:
         made = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
+        for operation in (o for methods in made["paths"].values() for o in methods.values()):
+            operation["responses"].pop("422", None)  # ours is 400, in the shape of every other error
+        for unused in ("HTTPValidationError", "ValidationError"):
+            made["components"]["schemas"].pop(unused, None)
         app.openapi_schema = {**docs.as_openapi_30(made), "openapi": "3.0.3"}
     return app.openapi_schema

@@ -32,25 +32,18 @@ from bettong.services.platform import Services
 
 router = APIRouter(prefix="/v1/api/models", route_class=StrictRoute, tags=["models"])
 
-_MULTIPART: dict[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "multipart/form-data": {
-                "schema": {
-                    "type": "object",
-                    "required": ["metadata", "file"],
-                    "properties": {
-                        "metadata": {**UploadMeta.model_json_schema(ref_template="#/components/schemas/{model}")},
-                        "file": {"type": "string", "format": "binary"},
-                    },
-                },
-                "encoding": {"metadata": {"contentType": "application/json"}},
-            }
-        },
+
+def _multipart() -> dict[str, Any]:
+    """How an upload is described: by hand, because its parts are read as a stream."""
+    meta = UploadMeta.model_json_schema()
+    meta["properties"]["conversion"] = meta.pop("$defs")["Conversion"]
+    schema = {
+        "type": "object",
+        "required": ["metadata", "file"],
+        "properties": {"metadata": meta, "file": {"type": "string", "format": "binary"}},
     }
-}
-_MULTIPART["requestBody"]["content"]["multipart/form-data"]["schema"]["properties"]["metadata"].pop("$defs")
+    form = {"schema": schema, "encoding": {"metadata": {"contentType": "application/json"}}}
+    return {"requestBody": {"required": True, "content": {"multipart/form-data": form}}}
 
 
 @router.post(
@@ -58,14 +51,14 @@ _MULTIPART["requestBody"]["content"]["multipart/form-data"]["schema"]["propertie
     summary="Upload a model that runs in an environment of its own",
     status_code=202,
     response_model=replies.UploadAnswer,
-    openapi_extra=_MULTIPART,
+    openapi_extra=_multipart(),
 )
 async def upload_and_convert(request: Request, caller: Caller, services: Uses) -> Answer:
     """The version waits for packaging when this answers; its status tells how that goes."""
     return await _upload(request, caller, services, status=202)
 
 
-@router.post("/upload", summary="Upload a model", response_model=replies.UploadAnswer, openapi_extra=_MULTIPART)
+@router.post("/upload", summary="Upload a model", response_model=replies.UploadAnswer, openapi_extra=_multipart())
 async def upload(request: Request, caller: Caller, services: Uses) -> Answer:
     """The route for natively run frameworks. Those that this release does not run are refused with 415."""
     return await _upload(request, caller, services, status=200)

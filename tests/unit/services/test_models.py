@@ -1,0 +1,121 @@
+"""Packaging tells the truth, and searches find what they say."""
+
+from __future__ import annotations
+
+import io
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pytest
+from platform_kit import INPUTS, OUTPUTS, a_zip, an_upload, bad_zip, schema_text
+
+from bettong.domain.models import ModelStatus
+from bettong.errors import BadInput, ModelFailed
+from bettong.services.models import Sought
+
+if TYPE_CHECKING:
+    from platform_kit import Platform
+
+
+def test_a_version_that_loads_is_ready_with_its_environment_and_its_log(platform: Platform) -> None:
+    version = platform.model("bob", platform.workspace("bob"))
+
+    assert (version.status, version.environment, version.error_summary) == (ModelStatus.READY, "e1", None)
+    assert version.image_path
+    assert platform.services.models.upload_log(platform.principal("bob"), version.id, None) == [
+        "checking forecast.zip",
+        "building the environment",
+    ]
+    (tried,) = platform.trial.tried
+    assert (tried.uid, tried.input_schema) == (version.uid, schema_text(INPUTS))
+    assert platform.services.models.unfinished() == []
+
+
+def test_a_version_that_does_not_check_or_load_says_why_in_one_line_and_the_whole_in_its_log(
+    platform: Platform,
+) -> None:
+    workspace = platform.workspace("bob")
+    platform.packager.fault = bad_zip()
+    unchecked = platform.model("bob", workspace)
+    platform.packager.fault = None
+    platform.trial.fault = ModelFailed("\n  ImportError: no module named foo\nTraceback …", "Add it.")
+    unloaded = platform.model("bob", workspace)
+
+    assert (unchecked.status, unchecked.error_summary) == (ModelStatus.ERROR, "The zip has no process_data.")
+    assert (unloaded.status, unloaded.error_summary) == (ModelStatus.ERROR, "ImportError: no module named foo")
+    log = platform.services.models.upload_log(platform.principal("bob"), unloaded.id, None)
+    assert "Traceback …" in "\n".join(log)
+
+
+def test_an_error_of_our_own_is_internal_to_people_and_a_traceback_to_the_operator(
+    platform: Platform, caplog: pytest.LogCaptureFixture
+) -> None:
+    platform.packager.fault = RuntimeError("secret path")
+
+    version = platform.model("bob", platform.workspace("bob"))
+
+    assert version.error_summary is not None
+    assert version.error_summary.startswith("internal")
+    assert "secret path" not in version.error_summary
+    assert "RuntimeError: secret path" in caplog.text
+
+
+def test_a_version_that_a_killed_server_left_is_packaged_again_and_a_finished_one_is_not(platform: Platform) -> None:
+    version = platform.model("bob", platform.workspace("bob"), ready=False)
+    platform.stores.models.set_status(version.id, ModelStatus.ATTEMPTING_LOAD_CONTAINER)
+
+    assert platform.services.models.unfinished() == [version.id]
+    assert platform.services.models.package(version.id).status is ModelStatus.READY
+    assert platform.services.models.package(version.id).status is ModelStatus.READY
+    assert len(platform.trial.tried) == 1
+
+
+def test_the_same_file_twice_is_two_versions_of_one_model(platform: Platform) -> None:
+    workspace = platform.workspace("bob")
+    first, second = platform.model("bob", workspace), platform.model("bob", workspace)
+
+    (family,) = platform.services.models.all(platform.principal("bob"), workspace)
+    assert [v.version for v in family.versions] == [second, first]
+    assert first.sha == second.sha
+    assert first.version != second.version
+
+
+def test_the_newest_config_counts_and_keeps_the_schemas_that_it_does_not_name(platform: Platform) -> None:
+    bob, models = platform.principal, platform.services.models
+    version = platform.model("bob", platform.workspace("bob"))
+    other = pa.schema([pa.field("x", pa.float64())])
+
+    models.configure(bob("bob"), version.id, output_schema=schema_text(other))
+    newest = models.configure(bob("bob"), version.id, tensor_fields=("count",), filter_threshold=0.5)
+
+    assert models.config(bob("bob"), version.id) == newest
+    assert newest.runtime == "flight"
+    assert (newest.tensor_fields, newest.filter_threshold) == (("count",), 0.5)
+    assert newest.input_schema == bytes(INPUTS.serialize())
+    assert newest.output_schema == bytes(other.serialize())
+    for wrong in (OUTPUTS.serialize().to_pybytes().hex(), "x"):
+        with pytest.raises(BadInput):
+            models.configure(bob("bob"), version.id, input_schema=wrong)
+
+
+def test_a_search_finds_names_shas_versions_and_files_in_any_case_and_only_fitting_versions(
+    platform: Platform,
+) -> None:
+    workspace = platform.workspace("bob")
+    models, bob = platform.services.models, platform.principal("bob")
+    rental = platform.model("bob", workspace, "rental-Model")
+    sales = models.upload(bob, an_upload("sales", workspace, file_name="Quarter.zip"), io.BytesIO(a_zip(a="1")))
+
+    def found(sought: Sought) -> list[int]:
+        return [v.version.id for f in models.search(bob, sought) for v in f.versions]
+
+    assert found(Sought("RENTAL")) == [rental.id]
+    assert found(Sought("quarter")) == [sales.id]
+    assert found(Sought(sales.sha[:12].upper())) == [sales.id]
+    assert found(Sought(rental.version)) == [rental.id]
+    assert found(Sought("nothing")) == []
+    assert found(Sought()) == [rental.id, sales.id]
+    assert found(Sought(since=sales.created_at)) == [sales.id]
+    assert found(Sought(until=sales.created_at)) == [rental.id]
+    assert found(Sought(since=sales.created_at + timedelta(seconds=1))) == []
