@@ -40,7 +40,8 @@ class _Bounded:
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
-        self._size = os.fstat(file.fileno()).st_size
+        self._size = file.seek(0, os.SEEK_END)
+        file.seek(0)
 
     def read(self, size: int = -1) -> bytes:
         if size < 0:
@@ -62,10 +63,11 @@ class _Bounded:
         return True
 
 
-def require_zip(archive: Path) -> None:
-    """Raises BadInput 'Not a valid ZIP file.' unless the file has a zip's table of contents. Reads no entry."""
-    with archive.open("rb") as file:
-        _open_zip(file).close()
+def require_zip(upload: BinaryIO) -> None:
+    """Raises BadInput 'Not a valid ZIP file.' unless `upload` has a zip's table of contents. Reads no entry, and
+    leaves `upload` at its start."""
+    _open_zip(upload).close()
+    upload.seek(0)
 
 
 def unpack(archive: Path, folder: Path, limits: UnpackLimits | None = None) -> list[str]:
@@ -106,9 +108,7 @@ def _unpack(zipped: zipfile.ZipFile, folder: Path, limits: UnpackLimits, archive
     folder.mkdir(mode=0o755)
     seen: set[str] = set()
     names: list[str] = []
-    room = limits.max_bytes
-    if archive_bytes * limits.max_ratio < room:
-        room = max(limits.ratio_from_bytes, archive_bytes * limits.max_ratio)
+    room = min(limits.max_bytes, max(limits.ratio_from_bytes, archive_bytes * limits.max_ratio))
     for entry in entries:
         parts = _checked_parts(entry)
         if _is_junk(parts):

@@ -168,7 +168,7 @@ class _Build:
         self._index, self._interpreters = builder._index, builder._interpreters
         self._timeout_s = builder._timeout_s
         self._recipe, self._folder, self._scratch = recipe, folder, scratch
-        self._report, self._held = report, held
+        self._told, self._to_log, self._held = set[str](), report, held
 
     def run(self) -> None:
         started = time.monotonic()
@@ -178,12 +178,22 @@ class _Build:
         interpreter, baseline = self._install()
         self._finish(interpreter, baseline, started)
 
+    def _report(self, line: str) -> None:
+        """Attempts under other baselines and interpreters mostly fail for the same reason: it is told once."""
+        if line.lstrip().startswith(("error:", "cause:", "hint:")):
+            if line in self._told:
+                return
+            self._told.add(line)
+        self._to_log(line)
+
     # --- what uv is given -------------------------------------------------------------------------------------------
 
     def _write_inputs(self) -> None:
         own = [f"{w.name} @ {w.path.as_uri()}" for w in self._recipe.wheels]
         self._write("requirements.in", [*self._recipe.requirements.lines, *own])
         self._write("constraints.in", self._recipe.requirements.constraints)
+        for number, file in enumerate(self._index.constraints):  # copied: a build's sandbox cannot read the original
+            self._write(f"operator{number}.in", file.read_text(encoding="utf-8").splitlines())
         # an override that is never true takes a name out of the resolution, also where a dependency brings it in
         self._write("overrides.in", [f"{name} ; python_version < '0'" for name in FOREIGN])
         for baseline in self._recipe.baselines:
@@ -196,13 +206,18 @@ class _Build:
         """The part of uv's command line that is the same for every way to install."""
         return [
             *("--requirements", str(self._scratch / "requirements.in")),
-            *("--constraints", str(self._scratch / "constraints.in")),
-            *("--constraints", str(self._scratch / f"baseline{baseline.year}.in")),
+            *(word for file in self._constraints(baseline) for word in ("--constraints", str(file))),
             *("--overrides", str(self._scratch / "overrides.in")),
             *("--index-strategy", "unsafe-best-match"),
             *self._index.arguments,
             *self._recipe.requirements.options,
         ]
+
+    def _constraints(self, baseline: Baseline) -> list[Path]:
+        """The constraint files that say something; uv warns about empty ones."""
+        operators = sorted(self._scratch.glob("operator*.in"))
+        files = [self._scratch / "constraints.in", self._scratch / f"baseline{baseline.year}.in", *operators]
+        return [f for f in files if f.stat().st_size]
 
     # --- ways to install, the cheapest first ------------------------------------------------------------------------
 
@@ -238,15 +253,14 @@ class _Build:
     def _from_source(self) -> Baseline:
         baseline = self._recipe.baselines[0]
         self._report("A requirement has no wheel for an interpreter of this machine; building it from source.")
-        constraints = str(self._scratch / f"baseline{baseline.year}.in")
+        tools = [w for file in self._constraints(baseline) for w in ("--build-constraints", str(file))]
         outcome, wheels = build_wheels(
             self._uv,
-            [*self._asked(baseline), "--build-constraints", constraints],
+            [*self._asked(baseline), *tools],  # the build's own tools are of that time too
             scratch=self._scratch,
             venv=self._folder,
             readable=[*(str(w.path.parent) for w in self._recipe.wheels), *self._index.local_folders],
             report=self._report,
-            keep_open=self._held,
             timeout_s=self._timeout_s,
         )
         if outcome.ok:  # with a cache that is thrown away: what was built here is for this environment alone
@@ -273,7 +287,7 @@ class _Build:
         major, minor = interpreter.minor
         site = self._folder / "lib" / f"python{major}.{minor}" / "site-packages"
         for wheel in self._recipe.wheels:
-            _check_intact(wheel, site)
+            check_intact(wheel, site)
         _compile(interpreter, site)
         installed = sorted({f"{d.metadata['Name']}=={d.version}" for d in metadata.distributions(path=[str(site)])})
         (self._folder / LOCK).write_text("".join(f"{line}\n" for line in installed), encoding="utf-8")
@@ -297,8 +311,8 @@ class _Build:
         self._folder.chmod(0o555)
 
 
-def _check_intact(wheel: CarriedWheel, site: Path) -> None:
-    """Nothing that was installed beside our wheel has put its own files in the place of ours."""
+def check_intact(wheel: CarriedWheel, site: Path) -> None:
+    """Raises BadInput when something installed into `site` put its own files in the place of our wheel's."""
     with zipfile.ZipFile(wheel.path) as carried:
         for name in carried.namelist():
             if ".dist-info/" in name:

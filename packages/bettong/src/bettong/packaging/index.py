@@ -33,7 +33,7 @@ class IndexOptions:
 
     @property
     def arguments(self) -> list[str]:
-        """The same for uv's command line."""
+        """The same for uv's command line, but for the constraints."""
         words: list[str] = ["--no-index"] if self.no_index else []
         if self.index_url:
             words += ["--default-index", self.index_url]
@@ -43,15 +43,15 @@ class IndexOptions:
             words += ["--find-links", place]
         for host in self.trusted_hosts:
             words += ["--allow-insecure-host", host]
-        for file in self.constraints:
-            words += ["--constraints", str(file)]
         return [*words, *(["--prerelease", "allow"] if self.pre else [])]
 
     @property
     def local_folders(self) -> list[str]:
-        """Folders of this machine that packages come from."""
+        """Folders of this machine that packages come from; an index of files keeps them beside its pages."""
         places = [*self.extra_index_urls, *self.find_links, self.index_url]
-        return [p.removeprefix("file://") for p in places if p.startswith(("/", "file:///"))]
+        folders = [Path(p.removeprefix("file://")) for p in places if p.startswith(("/", "file:///"))]
+        beside = [f.parent / name for f in folders for name in ("files", "packages")]
+        return [str(f) for f in (*folders, *beside) if f.is_dir()]
 
 
 def from_pip(environment: Mapping[str, str], *, home: Path, prefix: Path) -> IndexOptions:

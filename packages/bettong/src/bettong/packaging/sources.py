@@ -30,10 +30,12 @@ def build_wheels(
     venv: Path,
     readable: Sequence[str],
     report: Callable[[str], None],
-    keep_open: int,
     timeout_s: float,
 ) -> tuple[Outcome, Path]:
     """Run `uv pip install arguments` in the sandbox; (what it came to, the folder of the wheels that it built).
+
+    The sandboxed uv dies with the thread that started it (the launcher asks for that), so nothing is left to wait for;
+    it is not handed the builder's lock, which the code it runs could hold for ever.
 
     The sandbox reads the system, the venv's interpreter, `scratch` and `readable`, and writes one folder of `scratch`.
     """
@@ -56,7 +58,6 @@ def build_wheels(
         {"PATH": uv.variables.get("PATH", os.defpath)},
         cwd=scratch,
         report=report,
-        keep_open=keep_open,
         timeout_s=timeout_s,
         stdin=json.dumps(order).encode(),
     )

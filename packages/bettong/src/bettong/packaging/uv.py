@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+import selectors
 import signal
 import subprocess
-import threading
+import time
 from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
@@ -14,7 +16,7 @@ from typing import TYPE_CHECKING
 from bettong.errors import BadInput, BettongError, StorageFull, Unavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from bettong.packaging.interpreters import Interpreter
@@ -25,6 +27,7 @@ _NOT_FOUND = re.compile(
     r"(?:Because )?(?:there are no versions of )?(\S+) (?:was not found in the|which was not found)"
 )
 _MAX_SHOWN = 700
+QUIET_S = 0.2  # how often a silent child is looked at
 
 _KEPT = frozenset({"PATH", "HOME", "TMPDIR", "LANG", "NETRC", "SSL_CERT_FILE", "SSL_CERT_DIR"})
 _KEPT_LOWERED = frozenset({"http_proxy", "https_proxy", "all_proxy", "no_proxy"})
@@ -171,16 +174,19 @@ def run_reported(
     *,
     cwd: Path,
     report: Callable[[str], None],
-    keep_open: int,
     timeout_s: float,
+    keep_open: int | None = None,
     stdin: bytes = b"",
 ) -> Outcome:
-    """Run a command in a process group of its own, its output reported as it comes; nothing of it runs afterwards.
+    """Run a command in a process group of its own, its output reported line by line as it comes.
+
+    Returns when the command has ended, also when something it started lives on and holds the output open.
 
     Raises:
-        Unavailable: it took longer than `timeout_s`.
+        Unavailable: it took longer than `timeout_s`; its group is dead then.
     """
     lines: list[str] = []
+    ends_at = time.monotonic() + timeout_s
     with subprocess.Popen(
         command,
         stdin=subprocess.PIPE,
@@ -188,44 +194,46 @@ def run_reported(
         stderr=subprocess.STDOUT,
         cwd=cwd,
         env=dict(variables),
-        pass_fds=(keep_open,),
+        pass_fds=() if keep_open is None else (keep_open,),
         start_new_session=True,
     ) as child:
         assert child.stdin is not None
-        assert child.stdout is not None
-        expired = threading.Event()
-
-        def expire() -> None:
-            expired.set()
-            _kill_group(child.pid)
-
-        timer = threading.Timer(timeout_s, expire)
-        timer.start()
         try:
-            child.stdin.write(stdin)
-            child.stdin.close()
-            for raw in child.stdout:
+            with contextlib.suppress(BrokenPipeError), child.stdin as pipe:
+                pipe.write(stdin)
+            for raw in _output(child, ends_at):
                 line = scrub(raw.decode("utf-8", "replace").rstrip())
                 lines.append(line)
-                if line:
+                if line and not line.startswith("Using Python "):  # names a folder of this machine, nothing more
                     report(line)
-            code = child.wait()
-        finally:
-            timer.cancel()
-            _kill_group(child.pid)
-    if expired.is_set():
-        raise Unavailable(
-            f"Installing the requirements took longer than {timeout_s:.0f} s and was stopped.",
-            "Upload again; if it stays slow, pin versions that have wheels.",
-        )
-    return Outcome(code, tuple(lines))
+        except BaseException:
+            if child.returncode is None:  # not reaped yet, so the number is still the child's
+                os.killpg(child.pid, signal.SIGKILL)
+            raise
+    return Outcome(child.returncode, tuple(lines))
 
 
-def _kill_group(pid: int) -> None:
-    try:
-        os.killpg(pid, signal.SIGKILL)
-    except (ProcessLookupError, PermissionError):  # gone; or only zombies of another user are left
-        return
+def _output(child: subprocess.Popen[bytes], ends_at: float) -> Iterator[bytes]:
+    """The lines of a child's output until it closes it or has ended."""
+    assert child.stdout is not None
+    rest = b""
+    with selectors.DefaultSelector() as selector:
+        selector.register(child.stdout, selectors.EVENT_READ)
+        while True:
+            if time.monotonic() > ends_at:
+                raise Unavailable(
+                    "Installing the requirements took too long and was stopped.",
+                    "Upload again; if it stays slow, pin versions that have wheels.",
+                )
+            if selector.select(QUIET_S):
+                if not (chunk := os.read(child.stdout.fileno(), 65536)):
+                    break
+                *whole, rest = (rest + chunk).split(b"\n")
+                yield from whole
+            elif child.poll() is not None:
+                break
+    if rest:
+        yield rest
 
 
 def scrub(line: str) -> str:
