@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import time
+import subprocess
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil
@@ -19,7 +21,6 @@ from bettong.errors import BettongError, ModelFailed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
     from bettong.engine.runners.python import PythonRunner
 
@@ -300,30 +301,34 @@ def test_what_a_model_started_ends_with_it(environment: Path, tmp_path: Path) ->
     asyncio.run(story())
 
 
+REPLICA = """
+import asyncio, pathlib, sys
+folder, environment, tests = map(pathlib.Path, sys.argv[1:])
+sys.path.append(str(tests))
+import pyarrow
+from worker_builders import model_spec, runner_of
+
+async def serve():
+    kinds = {"say": pyarrow.string()}
+    runner = runner_of(model_spec(folder / "artifact", environment, kinds, kinds), folder)
+    await runner.start()
+    print(runner.observed().pid, flush=True)
+    await asyncio.Event().wait()
+
+asyncio.run(serve())
+"""
+
+
 def test_a_worker_dies_when_its_replica_is_killed(environment: Path, tmp_path: Path) -> None:
-    pid_file = tmp_path / "pid"
-    replica = os.fork()
-    if replica == 0:
+    artifact(tmp_path / "artifact", OBEDIENT)
+    command = [sys.executable, "-c", REPLICA, str(tmp_path), str(environment), str(Path(__file__).parents[1])]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as replica:
+        assert replica.stdout
+        worker = psutil.Process(int(replica.stdout.readline()))
 
-        async def serve() -> None:
-            runner = runner_for(OBEDIENT, environment, tmp_path)
-            await runner.start()
-            (tmp_path / "pid.new").write_text(str(runner.observed().pid))
-            (tmp_path / "pid.new").rename(pid_file)
-            await asyncio.Event().wait()
+        replica.kill()
 
-        asyncio.run(serve())
-        os._exit(1)
-    deadline = time.monotonic() + 30
-    while not pid_file.exists():
-        assert time.monotonic() < deadline
-        assert os.waitpid(replica, os.WNOHANG) == (0, 0)
-    worker = psutil.Process(int(pid_file.read_text()))
-
-    os.kill(replica, signal.SIGKILL)
-    os.waitpid(replica, 0)
-
-    worker.wait(timeout=10)
+        worker.wait(timeout=10)
 
 
 def trial(code: str, environment: Path, tmp_path: Path, kinds: Mapping[str, pa.DataType]) -> tuple[list[str], str]:

@@ -292,28 +292,80 @@ def test_the_sandbox_holds_before_the_environments_own_startup_code_runs(tmp_pat
     assert "Permission denied" in outcome
 
 
+LAUNCH = f"""
+import ctypes, importlib.util, os, socket, sys
+spec = importlib.util.spec_from_file_location("launch", {str(MAC_SOURCE / "_launch.py")!r})
+launch = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(launch)
+folder, temporary = sys.argv[1:3]
+plan = {{"environment": folder, "artifact": folder, "temporary": temporary}}
+"""
+
+
+def in_sandbox(script: str, folder: Path, temporary: Path) -> list[str]:
+    """What a program prints that enters the sandbox itself, by the launcher's functions."""
+    arguments = [sys.executable, "-I", "-c", LAUNCH + script, str(folder), str(temporary)]
+    return subprocess.run(arguments, capture_output=True, text=True, check=True, cwd="/").stdout.splitlines()
+
+
+@as_root
+def test_a_server_that_is_not_root_is_safe_from_workers_of_its_own_user(tmp_path: Path, listening: Path) -> None:
+    secret, temporary, artifact_folder = tmp_path / "secret", tmp_path / "temporary", tmp_path / "artifact"
+    secret.write_text("TREASURE")
+    secret.chmod(0o600)
+    temporary.mkdir()
+    artifact_folder.mkdir()
+    for path in (secret, temporary, artifact_folder, listening):
+        os.chown(path, 4321, 4321)
+
+    script = f"""
+libc = ctypes.CDLL(None, use_errno=True)
+launch._prctl(libc, launch.PR_SET_KEEPCAPS, 1)
+os.setgroups([])
+os.setresgid(4321, 4321, 4321)
+os.setresuid(4321, 4321, 4321)
+launch._set_capabilities(libc, 1 << launch.CAP_DAC_READ_SEARCH)  # pytest's folders are root's alone
+print(launch.enter_sandbox(plan, sys.executable))
+def connect():
+    with socket.socket(socket.AF_UNIX) as s:
+        s.connect({str(listening)!r})
+for attempt in (
+    lambda: open({str(secret)!r}).read(),
+    lambda: open({str(secret)!r}, "w"),
+    lambda: os.unlink({str(secret)!r}),
+    lambda: open(folder + "/new.py", "w"),
+    lambda: os.kill(os.getppid(), 0),
+    connect,
+):
+    try:
+        print("done", attempt())
+    except PermissionError:
+        print("refused")
+os.chmod({str(secret)!r}, 0o777)
+open(temporary + "/mine", "w").write("x")
+"""
+    said, *outcomes = in_sandbox(script, artifact_folder, temporary)
+
+    assert said.endswith("; same user as the server")
+    assert outcomes == ["refused"] * 6
+    assert secret.stat().st_mode & 0o777 == 0o600
+    assert (temporary / "mine").read_text() == "x"
+
+
 @as_root
 @pytest.mark.parametrize("reachable", [True, False])
 def test_without_landlock_it_changes_user_only_where_that_user_can_get_to_its_files(
     tmp_path: Path, reachable: bool
 ) -> None:
     script = f"""
-import importlib.util, os, sys
-spec = importlib.util.spec_from_file_location("launch", {str(MAC_SOURCE / "_launch.py")!r})
-launch = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(launch)
 launch.landlock_abi = lambda libc: 0
 launch._reachable = lambda path: {reachable}
-plan = {{"environment": sys.argv[1], "artifact": sys.argv[1], "temporary": sys.argv[1]}}
 print(launch.enter_sandbox(plan, sys.executable))
 print(os.getuid(), [l.split()[1] for l in open("/proc/self/status") if l.startswith("CapPrm")][0])
 """
-    done = subprocess.run(
-        [sys.executable, "-I", "-c", script, str(tmp_path)], capture_output=True, text=True, check=True, cwd="/"
-    )
-
-    said, held = done.stdout.splitlines()
+    said, held = in_sandbox(script, tmp_path, tmp_path)
     uid, capabilities = held.split()
+
     if reachable:
         assert said == f"no Landlock in this kernel, seccomp; uid {uid}"
         assert int(uid) >= 61184

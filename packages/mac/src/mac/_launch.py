@@ -7,8 +7,8 @@ environment variables may be secret and arguments can be read by everyone on the
 
 What a worker may do, where the kernel has Landlock: read the system's libraries, its interpreter, its environment and
 its artifact; read and write its own temporary folder; nothing else. Started by root it also runs as another user.
-A seccomp filter takes away new Unix sockets, which Landlock does not govern: the platform's control sockets, and a
-container engine's, cannot be connected to, whoever owns them. IP networking stays: models may call services.
+A seccomp filter takes away what Landlock does not govern, above all new Unix sockets: the platform's control sockets,
+and a container engine's, cannot be connected to, whoever owns them. IP networking stays: models may call services.
 """
 
 from __future__ import annotations
@@ -96,6 +96,10 @@ class LaunchError(Exception):
 
 
 def main() -> None:
+    if sys.argv[1] == "--describe":  # with a folder: enter the sandbox, say what holds, and end
+        plan = {"environment": sys.prefix, "artifact": sys.prefix, "temporary": sys.argv[2]}
+        print(enter_sandbox(plan, sys.executable))
+        return
     fd = int(sys.argv[1])
     channel = socket.socket(fileno=fd)
     plan = _receive(channel)
@@ -149,7 +153,7 @@ def enter_sandbox(plan: dict[str, Any], python: str) -> str:
     _prctl(libc, PR_SET_NO_NEW_PRIVS, 1)
     if abi:
         _restrict_files(libc, abi, folders, plan["temporary"])
-    filtered = _refuse_unix_sockets(libc)
+    filtered = _filter_calls(libc, own_user=user.startswith("uid"))
     _prctl(libc, PR_SET_PDEATHSIG, SIGKILL)  # after the change of user, which clears it
     parts = ["Landlock ABI %d" % abi if abi else "no Landlock in this kernel", "seccomp" if filtered else "no seccomp"]
     if not abi:
@@ -287,42 +291,59 @@ def _set_capabilities(libc: ctypes.CDLL, kept: int) -> None:
         raise _refused(libc, "capset")
 
 
-# --- Unix sockets ---------------------------------------------------------------------------------------------------
+# --- system calls ---------------------------------------------------------------------------------------------------
 
-_MACHINES = {  # audit architecture, socket, open_by_handle_at, io_uring_setup
-    "x86_64": (0xC000003E, 41, 304, 425),
-    "aarch64": (0xC00000B7, 198, 265, 425),
+_MACHINES = {  # audit architecture; socket; open_by_handle_at, io_uring_setup; chmod, fchmod, fchmodat, fchmodat2
+    "x86_64": (0xC000003E, 41, (304, 425), (90, 91, 268, 452)),
+    "aarch64": (0xC00000B7, 198, (265, 425), (52, 53, 452)),
 }
 
 
-def _refuse_unix_sockets(libc: ctypes.CDLL) -> bool:
-    """Refuse new AF_UNIX sockets (pairs stay: they are connected from birth), and the two calls that would go around
-    this or around Landlock: io_uring and opening by file handle. False where this machine's numbers are not known."""
+def _filter_calls(libc: ctypes.CDLL, *, own_user: bool) -> bool:
+    """Take away what Landlock does not govern. False where this machine's call numbers are not known.
+
+    Refused are new AF_UNIX sockets (pairs stay: they are connected from birth), and the two calls that would go around
+    this or around Landlock: io_uring and opening by file handle. A worker that is the server's own user could also
+    open the platform's folders to everybody by changing their modes; there, changing modes has no effect. It is not
+    refused, because copying a file to the temporary folder ends with it.
+    """
     if platform.machine() not in _MACHINES or struct.calcsize("P") != 8:
         return False
-    architecture, call_socket, call_open_by_handle, call_io_uring = _MACHINES[platform.machine()]
-    load, equal, at_least, give = 0x20, 0x15, 0x35, 0x06  # BPF: LD W ABS, JMP JEQ K, JMP JGE K, RET K
-    allow, refuse = 0x7FFF0000, 0x00050000 | 13  # SECCOMP_RET_ALLOW, SECCOMP_RET_ERRNO with EACCES
-    program = [
-        (load, 0, 0, 4),  # seccomp_data.arch
-        (equal, 0, 8, architecture),  # another architecture's calls (32 bit) have other numbers: refuse them all
-        (load, 0, 0, 0),  # seccomp_data.nr
-        (at_least, 6, 0, 0x40000000),  # x32 calls, likewise
-        (equal, 5, 0, call_open_by_handle),
-        (equal, 4, 0, call_io_uring),
-        (equal, 0, 2, call_socket),
-        (load, 0, 0, 16),  # seccomp_data.args[0], lower half
-        (equal, 1, 0, int(socket.AF_UNIX)),
-        (give, 0, 0, allow),
-        (give, 0, 0, refuse),
-    ]
-    code = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *line) for line in program))
-    header = struct.pack("HxxxxxxP", len(program), ctypes.addressof(code))
+    architecture, call_socket, refused, modes = _MACHINES[platform.machine()]
+    program = _filter_program(architecture, call_socket, refused, () if own_user else modes)
+    code = ctypes.create_string_buffer(program)
+    header = struct.pack("HxxxxxxP", len(program) // 8, ctypes.addressof(code))
     if libc.prctl(PR_SET_SECCOMP, ctypes.c_ulong(SECCOMP_MODE_FILTER), header, 0, 0) == 0:
         return True
     if ctypes.get_errno() == 22:  # EINVAL: a kernel without filters
         return False
     raise _refused(libc, "seccomp")
+
+
+def _filter_program(architecture: int, call_socket: int, refused: tuple[int, ...], ignored: tuple[int, ...]) -> bytes:
+    load, equal, at_least, give = 0x20, 0x15, 0x35, 0x06  # BPF: LD W ABS, JMP JEQ K, JMP JGE K, RET K
+    allow, refuse, ignore = 0x7FFF0000, 0x00050000 | 13, 0x00050000  # allow; fail with EACCES; do nothing, return 0
+    allowed = 4 + len(refused) + len(ignored) + 3  # the index of the first of the three answers at the end
+    to_refuse, to_ignore = allowed + 1, allowed + 2
+    lines = [
+        (load, 0, 0, 4),  # seccomp_data.arch
+        (equal, 0, to_refuse - 2, architecture),  # another architecture's calls (32 bit) have other numbers
+        (load, 0, 0, 0),  # seccomp_data.nr
+        (at_least, to_refuse - 4, 0, 0x40000000),  # x32 calls, likewise
+    ]
+    for call in refused:
+        lines.append((equal, to_refuse - len(lines) - 1, 0, call))
+    for call in ignored:
+        lines.append((equal, to_ignore - len(lines) - 1, 0, call))
+    lines += [
+        (equal, 0, 2, call_socket),
+        (load, 0, 0, 16),  # seccomp_data.args[0], lower half
+        (equal, 1, 0, int(socket.AF_UNIX)),
+        (give, 0, 0, allow),
+        (give, 0, 0, refuse),
+        (give, 0, 0, ignore),
+    ]
+    return b"".join(struct.pack("=HBBI", *line) for line in lines)
 
 
 # --- plumbing -------------------------------------------------------------------------------------------------------

@@ -253,7 +253,7 @@ class _Reader:
     def _offsets(self, rows: int, dtype: np.dtype[Any]) -> tuple[pa.Buffer, int]:
         buffer = self._take((rows + 1) * 8)
         offsets = _view(buffer, _INT64, rows + 1)
-        if offsets[0] != 0 or bool((np.diff(offsets) < 0).any()):
+        if offsets[0] != 0 or bool((offsets[1:] < offsets[:-1]).any()):
             raise ValueError("offsets that go back")
         last = int(offsets[-1])
         if dtype == _INT64:
