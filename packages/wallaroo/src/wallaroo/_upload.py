@@ -107,7 +107,7 @@ def wait_until_loaded(client: Client, version: ModelVersion) -> None:
     screen = client._screen
 
     def look() -> str | None:
-        status = version.status()
+        status = version.status() if progress.started else str(version._get("status"))
         screen.write(progress.on(status))
         return status if status in model_version.TERMINAL else None
 
@@ -130,6 +130,10 @@ class LoadProgress:
 
     def __init__(self) -> None:
         self._status: str | None = None
+
+    @property
+    def started(self) -> bool:
+        return self._status is not None
 
     def on(self, status: str) -> str:
         """What to write now that the status is this one; "" while it stays the same."""

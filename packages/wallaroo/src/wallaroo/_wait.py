@@ -52,12 +52,12 @@ def poll(
     started_s = clock.now_s()
     pause_s, dots = FIRST_PAUSE_S, 0
     while True:
-        if (found := look()) is not None:
-            return found
         elapsed_s = clock.now_s() - started_s
         due = int(elapsed_s / dot_every_s)
         screen.write("." * (due - dots))
         dots = due
+        if (found := look()) is not None:
+            return found
         if elapsed_s >= timeout_s:
             return None
         clock.sleep(min(pause_s, timeout_s - elapsed_s))

@@ -175,7 +175,7 @@ class RequestRefused(WallarooAPIError):
         return cls(cause.code, cause.status, cause.error, cause.source, cause.response, first_words)
 
     def __str__(self) -> str:
-        return f"{self.prefix} {self.error}".rstrip()
+        return f"{self.prefix} {self.error}".strip()
 
 
 class ModelUploadError(WallarooAPIError):

@@ -1,0 +1,187 @@
+"""Reading the inference log back."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime, timedelta, timezone
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+import pyarrow as pa
+import pytest
+from unit.wallaroo.stub import FakeClock, Reply, StubPlatform, error
+
+from wallaroo import inference, logs
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from wallaroo.pipeline import Pipeline
+
+TOPIC = "/v1/logs/topic/workspace-8-pipeline-rental-inference/records"
+FAILURES = "/v1/logs/topic/workspace-8-pipeline-rental-failures/records"
+START = datetime(2024, 1, 1, 12, tzinfo=timezone(timedelta(hours=2)))
+END = datetime(2024, 1, 2, tzinfo=timezone.utc)  # noqa: UP017
+
+
+def page(status: str = "All", cursor: str | None = None, **columns: list[Any]) -> Reply:
+    times = columns.pop("time", [3, 2])
+    table = pa.table({"time": pa.array(times, pa.timestamp("ms")), **(columns or {"out.a": [1.5, 2.5]})})
+    state = {"status": status, "next": cursor and {"cursor": cursor}}
+    return Reply(inference.table_to_ipc(table.replace_schema_metadata({"status": json.dumps(state)})))
+
+
+def test_without_dates_the_newest_hundred_rows_come_newest_first(pipeline: Pipeline, platform: StubPlatform) -> None:
+    platform.on(TOPIC, page())
+
+    frame = pipeline.logs()
+
+    asked = platform.calls(TOPIC)[0]
+    expected = [("page_size", "100"), ("order", "desc"), ("dataset[]", "*"), ("dataset.separator", ".")]
+    assert asked.query == expected
+    assert asked.json == {}
+    assert asked.headers["accept"] == inference.ARROW
+    assert list(frame.columns) == ["time", "out.a"]
+    assert frame.index.tolist() == [0, 1]
+    assert str(frame["time"].dtype) == "datetime64[ms]"
+
+
+def test_dates_go_in_utc_without_order_and_without_a_page_size_of_ours(
+    pipeline: Pipeline, platform: StubPlatform
+) -> None:
+    platform.on(TOPIC, page())
+    pipeline.logs(start_datetime=START, end_datetime=END)
+    pipeline.logs(limit=7, start_datetime=START, end_datetime=END)
+    unlimited, limited = (dict(asked.query) for asked in platform.calls(TOPIC))
+    assert unlimited["time.start"] == "2024-01-01T10:00:00+00:00"
+    assert unlimited["time.end"] == "2024-01-02T00:00:00+00:00"
+    assert not {"order", "page_size"} & unlimited.keys()
+    assert limited["page_size"] == "7"
+
+
+def test_one_date_alone_is_refused_and_a_naive_one_counts_as_utc_with_a_warning(
+    pipeline: Pipeline, platform: StubPlatform, capsys: pytest.CaptureFixture[str]
+) -> None:
+    platform.on(TOPIC, page())
+    with pytest.raises(ValueError, match="both start_datetime and end_datetime"):
+        pipeline.logs(start_datetime=START)
+    pipeline.logs(start_datetime=datetime(2024, 1, 1), end_datetime=END)
+    assert dict(platform.calls(TOPIC)[0].query)["time.start"] == "2024-01-01T00:00:00+00:00"
+    assert "start_datetime has no time zone and is taken as UTC" in capsys.readouterr().err
+
+
+def test_metadata_is_dropped_unless_the_very_word_is_asked_for(pipeline: Pipeline, platform: StubPlatform) -> None:
+    columns: Any = {"out.a": [1, 2], "metadata.partition": ["p", "p"]}
+    platform.on(TOPIC, page(**columns))
+    assert list(pipeline.logs().columns) == ["time", "out.a"]
+    assert list(pipeline.logs(dataset=["time", "metadata.partition"]).columns) == ["time", "out.a"]
+    assert list(pipeline.logs(dataset=["*", "metadata"]).columns) == ["time", "out.a", "metadata.partition"]
+    assert dict(platform.calls(TOPIC)[0].query).get("dataset.exclude[]") is None
+
+
+def test_failed_inferences_have_a_topic_of_their_own_and_tables_stay_tables(
+    pipeline: Pipeline, platform: StubPlatform
+) -> None:
+    platform.on(FAILURES, page())
+    assert isinstance(pipeline.logs(valid=False, arrow=True), pa.Table)
+
+
+def test_a_log_that_was_never_written_is_empty(pipeline: Pipeline, platform: StubPlatform) -> None:
+    platform.on(TOPIC, error(404, "no such topic"))
+    assert pipeline.logs().empty
+
+
+@pytest.mark.parametrize(
+    ("status", "text"),
+    [
+        (
+            "RecordLimited",
+            "Warning: There are more logs available. Please set a larger limit or request a file using export_logs.\n",
+        ),
+        ("ByteLimited", "Warning: Pipeline log size limit exceeded. Please request logs using export_logs\n"),
+        (
+            "SchemaChange",
+            "Warning: Pipeline log schema changed within the requested logs. The 2 newest records are here, "
+            "the newest of 1970-01-01T00:00:00.003000+00:00. Please request the rest by its dates.\n",
+        ),
+        ("All", ""),
+    ],
+)
+def test_what_is_missing_from_a_page_is_said_on_stderr(
+    pipeline: Pipeline, platform: StubPlatform, status: str, text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    platform.on(TOPIC, page(status))
+    pipeline.logs()
+    assert capsys.readouterr().err == text
+
+
+def test_columns_that_were_too_big_for_the_log_are_named(
+    pipeline: Pipeline, platform: StubPlatform, capsys: pytest.CaptureFixture[str]
+) -> None:
+    columns: Any = {"out.a": [1], "metadata.dropped": [["in.image"]]}
+    platform.on(TOPIC, page(time=[1], **columns))
+    pipeline.logs()
+    assert "above the allowable limit" in (written := capsys.readouterr().err)
+    assert "in.image" in written
+
+
+def test_logs_wait_until_they_hold_the_last_inference_of_this_client(
+    pipeline: Pipeline, platform: StubPlatform, clock: FakeClock
+) -> None:
+    platform.on("/replica", [{"time": 50, "out.a": 1}])
+    pipeline.infer(pd.DataFrame({"a": [1]}))
+    platform.on(TOPIC, page(time=[49, 48]), page(time=[50, 49]), page(time=[50, 49]))
+
+    assert pipeline.logs()["time"][0] == pd.Timestamp(50, unit="ms")
+
+    assert clock.slept == [1.0]
+
+
+def test_logs_do_not_wait_for_ever(pipeline: Pipeline, platform: StubPlatform, clock: FakeClock) -> None:
+    platform.on("/replica", [{"time": 50, "out.a": 1}])
+    pipeline.infer(pd.DataFrame({"a": [1]}))
+    platform.on(TOPIC, page(time=[49, 48]))
+    pipeline.logs()
+    assert clock.slept == [1.0] * 5
+
+
+def test_export_follows_the_cursor_and_starts_a_file_per_schema(
+    pipeline: Pipeline, platform: StubPlatform, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one: Any = {"out.a": [1.25, 2.5]}
+    two: Any = {"out.b": ["x", "y"]}
+    platform.on(TOPIC, page("RecordLimited", "c1", **one), page("SchemaChange", "c2", **one), page(**two))
+
+    pipeline.export_logs(tmp_path / "out", file_prefix="rows")
+
+    assert [asked.json for asked in platform.calls(TOPIC)] == [{}, {"cursor": "c1"}, {"cursor": "c2"}]
+    first = [json.loads(line) for line in (tmp_path / "out/rows-1.json").read_text().splitlines()]
+    assert [row["out.a"] for row in first] == [1.25, 2.5, 1.25, 2.5]
+    assert first[0]["time"] == 3
+    assert json.loads((tmp_path / "out/rows-2.json").read_text().splitlines()[0]) == {"time": 3, "out.b": "x"}
+    assert "different schemas" in capsys.readouterr().err
+
+
+def test_export_ends_at_its_limit_of_rows_or_bytes(
+    pipeline: Pipeline, platform: StubPlatform, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    platform.on(TOPIC, page("RecordLimited", "c"))
+
+    pipeline.export_logs(tmp_path, limit=3)
+    assert len((tmp_path / "rental-1.json").read_text().splitlines()) == 3
+    assert "larger limit" in capsys.readouterr().err
+
+    pipeline.export_logs(tmp_path, data_size_limit="0.05 kib", arrow=True)
+    assert pa.ipc.open_file(str(tmp_path / "rental-1.arrow")).read_all().num_rows == 4
+    assert "larger data_size_limit" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("text", "size"), [("100MiB", 100 * 2**20), ("1 gib", 2**30), ("1.5KiB", 1536)])
+def test_sizes_are_read(text: str, size: int) -> None:
+    assert logs.parse_size(text) == size
+
+
+@pytest.mark.parametrize("text", ["100", "10MB", "0MiB", ""])
+def test_other_sizes_are_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="data_size_limit"):
+        logs.parse_size(text)
