@@ -188,6 +188,7 @@ def open_platform(home: Path, *, limits: Limits | None = None, keyring: Keyring 
             arch="x86",
             stop=stopped.append,
             sandbox="Landlock ABI 4",
+            warnings=services.connections.unreadable_reasons,
         )
         tokens = {"ann": "bt_ann-token"}
         owner = services.identity.ensure_owner("ann@example.org", "ann", tokens["ann"])

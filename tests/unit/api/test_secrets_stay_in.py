@@ -86,7 +86,8 @@ def test_without_its_key_a_connection_is_listed_and_named_but_not_revealed(tmp_p
     assert "Connection 'atlas' cannot be opened" in answered.json()["msg"]
     assert key_id in answered.json()["msg"]
     assert status["unreadable_connections"] == ["atlas"]
-    assert strangers["unreadable_connections"] == []
+    assert status["warnings"] == reasons
+    assert strangers["unreadable_connections"] == strangers["warnings"] == []
     assert len(reasons) == 1
     assert "connection.reveal" not in audited
 

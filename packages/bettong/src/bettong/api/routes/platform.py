@@ -51,7 +51,8 @@ def token(caller: Caller, services: Uses, body: Annotated[Empty, may_be_absent(E
 
 @router.get("/platform/status", summary="How the platform is", response_model=replies.PlatformStatus)
 def status(caller: Caller, services: Uses, facts: Facts) -> Answer:
-    """Connections and deployments are those that the caller may see."""
+    """Connections and deployments are those that the caller may see. Warnings are for administrators: they may name
+    anybody's things."""
     return Answer(
         {
             "version": facts.version,
@@ -59,7 +60,7 @@ def status(caller: Caller, services: Uses, facts: Facts) -> Answer:
             "url": facts.url,
             "home": facts.home,
             "started_at": facts.started_at,
-            "warnings": list(facts.warnings()),
+            "warnings": list(facts.warnings()) if caller.is_admin else [],
             "unreadable_connections": services.connections.unreadable(caller),
             "deployments": services.deployments.running(caller),
             "sandbox": facts.sandbox,
