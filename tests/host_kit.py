@@ -17,7 +17,7 @@ import sys
 import time
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import jwt
 import pyarrow as pa
@@ -101,7 +101,7 @@ class LineLog:
 def serve_requests() -> None:
     from bettong.engine.nursery import Nursery
 
-    nursery = Nursery.start(LineLog, Adder)
+    nursery = Nursery.start(LineLog) if sys.argv[1] == "python" else Nursery.start(LineLog, Adder)
     print(json.dumps({"nursery": nursery.pid}), flush=True)
     for line in sys.stdin:
         request = {name: Path(path) for name, path in json.loads(line).items()}
@@ -114,11 +114,11 @@ def serve_requests() -> None:
 
 
 class Server:
-    """That process, from the test's side."""
+    """That process, from the test's side. Its models are `Adder`s, or Python steps as in a real deployment."""
 
-    def __init__(self) -> None:
+    def __init__(self, models: Literal["adder", "python"] = "adder") -> None:
         self._process = subprocess.Popen(
-            [sys.executable, __file__],
+            [sys.executable, __file__, models],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

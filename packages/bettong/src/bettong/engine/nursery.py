@@ -15,7 +15,9 @@ import json
 import os
 import signal
 import socket
+import sys
 import threading
+from importlib.abc import MetaPathFinder
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -95,10 +97,19 @@ def _nurse(ours: socket.socket, theirs: socket.socket, open_log: OpenLog, open_r
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # ctrl-C reaches the whole terminal; the closed line ends us
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     close_others({theirs.fileno()})
+    sys.meta_path.insert(0, _WithoutPandas())
     while request := _read_line(theirs):
         theirs.sendall(
             json.dumps({"error": _launch(json.loads(request), theirs, open_log, open_runner)}).encode() + b"\n"
         )
+
+
+class _WithoutPandas(MetaPathFinder):
+    """Engines see no pandas: pyarrow would import it at its first `pa.array`, for 45 MB in each replica and no use."""
+
+    def find_spec(self, fullname: str, path: object, target: object = None) -> None:
+        if fullname == "pandas":
+            raise ModuleNotFoundError("Engines work without pandas.", name="pandas")
 
 
 def _launch(request: dict[str, str], theirs: socket.socket, open_log: OpenLog, open_runner: OpenRunner) -> str | None:

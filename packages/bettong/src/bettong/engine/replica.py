@@ -15,7 +15,9 @@ from dataclasses import asdict, dataclass
 from email.utils import formatdate
 from typing import TYPE_CHECKING, Any
 
+import numpy.ma  # noqa: F401  # pyarrow and uvicorn import these two when first used; here all replicas share them
 import uvicorn
+import uvicorn.lifespan.off
 import uvloop
 from uvicorn.server import ServerState
 
