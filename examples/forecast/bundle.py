@@ -1,4 +1,4 @@
-"""Zip the forecast models for upload: `python examples/forecast/bundle.py [FOLDER]` writes forecast_<name>.zip files there."""
+"""Zip the forecast models for upload: `python bundle.py [FOLDER]` writes forecast_<name>.zip files there."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ MODELS = Path(__file__).parent / "models"
 
 
 def bundle(to: Path) -> list[Path]:
-    """Write one zip per model folder into `to` and return their paths. The same files give the same bytes every time."""
+    """Write one zip per model folder into `to`; their paths. The same files give the same bytes every time."""
     to.mkdir(parents=True, exist_ok=True)
     return [_zip(folder, to / f"forecast_{folder.name}.zip") for folder in sorted(MODELS.iterdir())]
 

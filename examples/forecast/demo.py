@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING
 import pandas as pd
 import pyarrow as pa
 import requests
-import wallaroo
 from bundle import bundle
 from serve_data import serve
+
+import wallaroo
 from wallaroo.framework import Framework
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from conftest import EXAMPLES, new_home
+from platforms import EXAMPLES, new_home
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

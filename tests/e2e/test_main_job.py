@@ -10,6 +10,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 import requests
+
 import wallaroo
 from wallaroo.framework import Framework
 
@@ -73,7 +74,9 @@ def test_an_arrow_table_gives_an_arrow_table(pipeline: wallaroo.pipeline.Pipelin
     assert result.schema.field("time").type == pa.timestamp("ms")
 
 
-def test_curl_reaches_the_pipeline_by_its_external_url(wl: wallaroo.Client, pipeline: wallaroo.pipeline.Pipeline) -> None:
+def test_curl_reaches_the_pipeline_by_its_external_url(
+    wl: wallaroo.Client, pipeline: wallaroo.pipeline.Pipeline
+) -> None:
     answer = requests.post(
         pipeline.get_external_url(),
         data=json.dumps([{"count": ROW}]),

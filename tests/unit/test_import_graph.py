@@ -25,7 +25,7 @@ FLOORS = {
     "jobs": 4,
     "compose": 5,
     "cli": 6,
-    "__main__": 6,
+    "__main__": 7,
 }
 
 

@@ -1,8 +1,9 @@
 """Forecast the next week of a daily count: ARIMA(1,1,1), differenced once, so that a trend carries on."""
 
 import numpy as np
-from mac.types import InferenceData
 from statsmodels.tsa.arima.model import ARIMA
+
+from mac.types import InferenceData
 
 HORIZON_DAYS = 7
 ORDER = (1, 1, 1)  # (autoregressive, differencing, moving average)

@@ -1,8 +1,9 @@
 """Forecast the next week of a daily count: ARIMA(2,0,2), which remembers two days on both sides."""
 
 import numpy as np
-from mac.types import InferenceData
 from statsmodels.tsa.arima.model import ARIMA
+
+from mac.types import InferenceData
 
 HORIZON_DAYS = 7
 ORDER = (2, 0, 2)  # (autoregressive, differencing, moving average)

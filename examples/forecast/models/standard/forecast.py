@@ -1,8 +1,9 @@
 """Forecast the next week of a daily count, one row at a time: ARIMA(1,0,1) on the counts of the row."""
 
 import numpy as np
-from mac.types import InferenceData
 from statsmodels.tsa.arima.model import ARIMA
+
+from mac.types import InferenceData
 
 HORIZON_DAYS = 7
 ORDER = (1, 0, 1)  # (autoregressive, differencing, moving average)

@@ -41,14 +41,16 @@ def up(home: Path, environment: Mapping[str, str]) -> tuple[record.Record, bool]
 
 
 def wait_for_end(pid: int, timeout_s: float) -> bool:
-    """True when the process has ended within `timeout_s`."""
-    try:
-        psutil.Process(pid).wait(timeout_s)
-    except psutil.NoSuchProcess:
-        return True
-    except psutil.TimeoutExpired:
-        return False
-    return True
+    """True when the process has ended within `timeout_s`, whether its parent has taken notice or not."""
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        try:
+            if psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
+                return True
+        except psutil.NoSuchProcess:
+            return True
+        time.sleep(0.02)
+    return False
 
 
 def _start(home: Path, environment: Mapping[str, str]) -> record.Record:

@@ -69,7 +69,9 @@ def up() -> None:
 @cli.command()
 @click.option("--host", help="Address to listen on; loopback unless told otherwise.")
 @click.option("--port", type=click.IntRange(0, 65535), help="Port to listen on; 0 = the last one if it is free.")
-@click.option("--database-url", help="postgresql://… instead of the SQLite file in the home folder; needs BETTONG_KEYS.")
+@click.option(
+    "--database-url", help="postgresql://… instead of the SQLite file in the home folder; needs BETTONG_KEYS."
+)
 def serve(host: str | None, port: int | None, database_url: str | None) -> None:
     """Run the platform in the foreground: for services of the operating system, and to watch it.
 
@@ -117,7 +119,9 @@ def stop(keep_deployments: bool) -> None:
     found = record.running(settings.home)
     if found is None:
         left = 0 if keep_deployments else compose.stop_hosts(settings)
-        click.echo(f"No platform runs in {settings.home}." + (f" Stopped {left} deployments it had left." if left else ""))
+        click.echo(
+            f"No platform runs in {settings.home}." + (f" Stopped {left} deployments it had left." if left else "")
+        )
         return
     _call(settings, found, "POST", "/v1/api/platform/stop", {"keep_deployments": keep_deployments})
     if not launch.wait_for_end(found.pid, STOP_TIMEOUT_S):
@@ -127,7 +131,9 @@ def stop(keep_deployments: bool) -> None:
 
 @cli.command()
 @click.option("--deployment", metavar="LABEL", help="The log of one deployment's processes, such as rental-forecast-1.")
-@click.option("-n", "--lines", default=50, show_default=True, type=click.IntRange(1), help="How many of the last lines.")
+@click.option(
+    "-n", "--lines", default=50, show_default=True, type=click.IntRange(1), help="How many of the last lines."
+)
 def logs(deployment: str | None, lines: int) -> None:
     """Print the last lines of the server's log, or of a deployment's."""
     settings = compose.settings_from_environment()
@@ -139,7 +145,9 @@ def logs(deployment: str | None, lines: int) -> None:
 
 
 @cli.command()
-@click.option("--header", is_flag=True, help="Print an Authorization header, for curl: bettong token --header | curl -H @- …")
+@click.option(
+    "--header", is_flag=True, help="Print an Authorization header, for curl: bettong token --header | curl -H @- …"
+)
 def token(header: bool) -> None:
     """Print the API token of the person who owns this platform.
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("bettong.server")
 
 
-class Server(uvicorn.Server):
+class Server(uvicorn.Server):  # type: ignore[misc]  # uvicorn is untyped to us
     """Leaves the record and starts the jobs once it answers."""
 
     def __init__(self, config: uvicorn.Config, platform: compose.Platform, home: Path, where: record.Record) -> None:
@@ -36,7 +36,6 @@ class Server(uvicorn.Server):
         self._platform.start_jobs()
         record.write(self._home, self._where)
         log.info("serving url=%s pid=%d version=%s", self._where.url, self._where.pid, __version__)
-
 
 
 def serve(settings: Settings) -> None:
@@ -70,7 +69,9 @@ def _take_home(home: Path) -> int:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(descriptor)
-        raise Conflict(f"Another server has the home {home}.", "Use it, stop it (bettong stop), or set BETTONG_HOME.") from None
+        raise Conflict(
+            f"Another server has the home {home}.", "Use it, stop it (bettong stop), or set BETTONG_HOME."
+        ) from None
     return descriptor
 
 

@@ -18,7 +18,7 @@ class Loop:
     An error in `work` is logged and does not end the loop: the next round may work. `work` is never run twice at once.
     """
 
-    def __init__(self, name: str, work: Callable[[], None], *, every_s: float) -> None:
+    def __init__(self, name: str, work: Callable[[], object], *, every_s: float) -> None:
         self._work, self._every_s = work, every_s
         self._wake = threading.Event()
         self._stopping = False

@@ -22,7 +22,7 @@ class PackagingQueue:
     by the next one. Within one server a version is worked on once at a time.
     """
 
-    def __init__(self, unfinished: Callable[[], Iterable[int]], package: Callable[[int], None]) -> None:
+    def __init__(self, unfinished: Callable[[], Iterable[int]], package: Callable[[int], object]) -> None:
         self._unfinished, self._package = unfinished, package
         self._claimed: set[int] = set()
         self._lock = threading.Lock()

@@ -1,0 +1,332 @@
+"""The one place that reads the environment and builds concrete things out of what the rooms offer."""
+
+from __future__ import annotations
+
+import contextlib
+import getpass
+import logging
+import os
+import platform as machine
+import secrets
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bettong import __version__
+from bettong.errors import BadInput
+from bettong.settings import Limits, Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import uvicorn
+    from fastapi import FastAPI
+
+    from bettong.domain.ports import Runtime
+    from bettong.engine.nursery import Nursery
+    from bettong.jobs.loop import Loop
+    from bettong.jobs.packaging import PackagingQueue
+    from bettong.secrets.keyring import KeyRing
+    from bettong.services.platform import Services
+
+log = logging.getLogger("bettong.compose")
+
+WATCH_EVERY_S = 5.0
+MAINTAIN_EVERY_S = 60.0
+ARCHITECTURES = {"x86_64": "x86", "AMD64": "x86", "aarch64": "arm", "arm64": "arm", "ppc64le": "power10"}
+
+
+# --- settings -------------------------------------------------------------------------------------------------------
+
+
+def settings_from_environment(**overrides: Any) -> Settings:
+    """The settings in force. `overrides` that are not None win over the environment.
+
+    Raises:
+        BadInput: a variable that should be a number is none; it is named.
+    """
+    variables = os.environ
+    limits = Limits(
+        max_body_bytes=_number("BETTONG_MAX_BODY_BYTES", Limits().max_body_bytes),
+        max_upload_bytes=_number("BETTONG_MAX_UPLOAD_BYTES", Limits().max_upload_bytes),
+    )
+    settings = Settings(
+        home=Path(variables.get("BETTONG_HOME") or "~/.bettong").expanduser().absolute(),
+        host=variables.get("BETTONG_HOST", "127.0.0.1"),
+        port=_number("BETTONG_PORT", 0),
+        database_url=variables.get("BETTONG_DATABASE_URL", ""),
+        artifacts_url=variables.get("BETTONG_ARTIFACTS_URL", ""),
+        keys=_listed("BETTONG_KEYS", ","),
+        allowed_hosts=_listed("BETTONG_ALLOWED_HOSTS", ","),
+        pythons=_listed("BETTONG_PYTHONS", os.pathsep),
+        log_bytes_per_topic=_number("BETTONG_LOG_BYTES_PER_TOPIC", 2**30),
+        limits=limits,
+    )
+    return replace(settings, **{name: value for name, value in overrides.items() if value is not None})
+
+
+def child_environment() -> dict[str, str]:
+    """The environment for a server in the background: ours, but bytecode is written, so that the next start is fast."""
+    return {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+
+
+def prepare_home(settings: Settings) -> None:
+    """Make the home if there is none; it is its owner's alone afterwards."""
+    settings.home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    settings.home.chmod(0o700)
+
+
+def _number(name: str, default: int) -> int:
+    text = os.environ.get(name, "")
+    if not text:
+        return default
+    if not text.isdecimal():
+        raise BadInput(f"{name} is '{text}'.", "Set it to a whole number, or leave it out.")
+    return int(text)
+
+
+def _listed(name: str, separator: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in os.environ.get(name, "").split(separator) if part.strip())
+
+
+# --- the platform ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Platform:
+    """Everything of a running server but its sockets."""
+
+    app: FastAPI
+    services: Services
+    queue: PackagingQueue
+    loops: tuple[Loop, ...]
+    close: Callable[[], None]
+    on_stop: Callable[[Callable[[], None]], None]
+
+    def start_jobs(self) -> None:
+        """Begin the work beside the requests. Deployments that should run and do not are started by the first watch."""
+        self.queue.start()
+        for loop in self.loops:
+            loop.start()
+
+
+def start_nursery() -> Nursery:
+    """Fork the nursery. Call it before a thread, a file or a socket is opened in this process."""
+    from bettong.engine.forking import SINGLE_THREADED
+
+    os.environ.update(SINGLE_THREADED)
+    from bettong.engine.nursery import Nursery
+    from bettong.logstore.factory import open_log
+
+    return Nursery.start(open_log)
+
+
+def build(settings: Settings, nursery: Nursery, *, url: str, instance: str, started_at: str) -> Platform:
+    """Open what the settings name and put the rooms together.
+
+    Raises:
+        BadInput: a setting does not hold, such as PostgreSQL without BETTONG_KEYS.
+        Unavailable: the database or the artifact store does not answer.
+    """
+    from bettong.api.app import create_app
+    from bettong.artifacts.store import open_artifacts
+    from bettong.engine.trial import WorkerTrial
+    from bettong.engine.workers.process import describe_sandbox
+    from bettong.jobs.loop import Loop
+    from bettong.jobs.packaging import PackagingQueue
+    from bettong.logstore.compaction import maintain
+    from bettong.logstore.reader import SegmentLogReader
+    from bettong.packaging.artifact import UnpackLimits
+    from bettong.packaging.index import from_pip
+    from bettong.packaging.packager import LocalPackager
+    from bettong.runtimes.local import LocalRuntime
+    from bettong.secrets.signing import open_signer
+    from bettong.services.connections import ConnectionService
+    from bettong.services.deployments import DeploymentService, Place
+    from bettong.services.identity import IdentityService
+    from bettong.services.logs import LogService
+    from bettong.services.models import ModelService
+    from bettong.services.pipelines import PipelineService
+    from bettong.services.platform import PlatformFacts, Services
+    from bettong.services.usage import ModelUsage
+    from bettong.services.workspaces import WorkspaceService
+    from bettong.storage.stores import open_stores
+
+    home = settings.home
+    arch = ARCHITECTURES.get(machine.machine(), machine.machine())
+    stores = open_stores(settings.database)
+    ring, key_problems = _open_keys(settings, stores)
+    signer = open_signer(home / "keys")
+    artifacts = open_artifacts(settings.artifacts_url or str(home / "artifacts"))
+    packager = LocalPackager(
+        home / "models",
+        home / "environments",
+        home / "cache",
+        artifacts,
+        pythons=settings.pythons,
+        index=from_pip(os.environ, home=Path.home(), prefix=Path(sys.prefix)),
+        environment=os.environ,
+        home=Path.home(),
+        limits=UnpackLimits(max_bytes=settings.limits.max_unpacked_bytes),
+    )
+    runtime = LocalRuntime(home / "deployments", settings.run_folder, nursery.launch)
+    usage = ModelUsage(stores.deployments, stores.pipelines)
+    workspaces = WorkspaceService(stores.workspaces, stores.users, stores.models, stores.pipelines)
+    deployments = DeploymentService(
+        stores.deployments,
+        stores.pipelines,
+        stores.models,
+        stores.workspaces,
+        usage,
+        packager,
+        runtime,
+        Place(home / "logs", home / "deployments", signer.public_key, arch, settings),
+    )
+    identity = IdentityService(stores.users, stores.workspaces, signer, stores.audit, _now)
+    services = Services(
+        identity=identity,
+        workspaces=workspaces,
+        connections=ConnectionService(stores.connections, workspaces, ring, stores.audit, _now),
+        models=ModelService(
+            stores.models,
+            workspaces,
+            usage,
+            artifacts,
+            packager,
+            WorkerTrial(home / "scratch"),
+            arch=arch,
+            max_upload_bytes=settings.limits.max_upload_bytes,
+            wake=lambda: queue.wake(),
+        ),
+        pipelines=PipelineService(stores.pipelines, stores.models, stores.deployments, workspaces, deployments),
+        deployments=deployments,
+        logs=LogService(SegmentLogReader(home / "logs"), stores.pipelines, stores.workspaces),
+    )
+    queue = PackagingQueue(services.models.unfinished, services.models.package)
+    loops = (
+        Loop("watch", _recover_then_watch(deployments), every_s=WATCH_EVERY_S),
+        Loop(
+            "log-maintenance",
+            lambda: maintain(home / "logs", time.time(), settings.log_bytes_per_topic),
+            every_s=MAINTAIN_EVERY_S,
+        ),
+    )
+    identity.ensure_owner(f"{getpass.getuser()}@localhost", getpass.getuser(), _owner_token(home))
+    stopping: list[Callable[[], None]] = []
+
+    def stop(keep_deployments: bool) -> None:
+        _stop_loops(loops)
+        if not keep_deployments:
+            _stop_all(runtime, home / "deployments")
+        for callback in stopping:
+            callback()
+
+    def close() -> None:
+        queue.stop()
+        _stop_loops(loops)
+        stores.close()
+
+    facts = PlatformFacts(
+        version=__version__,
+        instance=instance,
+        url=url,
+        home=str(home),
+        started_at=started_at,
+        arch=arch,
+        stop=stop,
+        sandbox=describe_sandbox(),
+        warnings=lambda: [*key_problems, *services.connections.unreadable_reasons()],
+    )
+    return Platform(create_app(services, settings, facts), services, queue, loops, close, stopping.append)
+
+
+def http_config(platform: Platform, settings: Settings) -> uvicorn.Config:
+    """How the control plane speaks HTTP: the same guarded protocol as the replicas, no word of uvicorn's in the log."""
+    import uvicorn
+
+    from bettong.engine.protocol import guarded
+
+    return uvicorn.Config(
+        platform.app,
+        loop="uvloop",
+        http=guarded(settings.limits),
+        timeout_keep_alive=int(settings.limits.keep_alive_timeout_s),
+        timeout_graceful_shutdown=5,
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        lifespan="on",
+    )
+
+
+def stop_hosts(settings: Settings) -> int:
+    """Stop the deployments that a dead server has left; how many there were."""
+    from bettong.runtimes.local import LocalRuntime
+
+    def no_launch(*_: Path) -> None:
+        raise AssertionError("stopping starts nothing")
+
+    folder = settings.home / "deployments"
+    return _stop_all(LocalRuntime(folder, settings.run_folder, no_launch), folder)
+
+
+def closing_all() -> contextlib.ExitStack:
+    """Closes what is put on it in reverse order, however the block ends."""
+    return contextlib.ExitStack()
+
+
+def _open_keys(settings: Settings, stores: Any) -> tuple[KeyRing, list[str]]:
+    """The key ring and what is wrong with it, in words; the platform starts all the same."""
+    from bettong.secrets.keyring import check_canary, open_ring
+
+    sealed = stores.connections.any_sealed()
+    on_postgres = not settings.database.startswith("sqlite")
+    ring = open_ring(settings.home / "keys", settings.keys, sealed_rows_exist=sealed, keys_required=on_postgres)
+    canary = check_canary(ring, stores.facts, sealed_rows_exist=sealed)
+    problems = [*ring.problems, *([canary] if canary else [])]
+    for problem in problems:
+        log.warning("keys problem=%s", problem)
+    return ring, problems
+
+
+def _recover_then_watch(deployments: Any) -> Callable[[], None]:
+    """The first round finds what a killed server left or lost; later ones bring back hosts that died."""
+    rounds = iter([deployments.recover])
+    return lambda: next(rounds, deployments.watch)()
+
+
+def _stop_loops(loops: tuple[Loop, ...]) -> None:
+    for loop in loops:
+        loop.stop()
+
+
+def _owner_token(home: Path) -> str:
+    """The token of the person who owns this platform, made at the first start."""
+    from bettong.secrets.files import make_once, read_private
+    from bettong.services.identity import TOKEN_PREFIX
+
+    file = home / "token"
+    make_once(file, f"{TOKEN_PREFIX}{secrets.token_urlsafe(32)}\n".encode())
+    return read_private(file).decode().strip()
+
+
+def _stop_all(runtime: Runtime, folder: Path) -> int:
+    """Stop whatever runs of the deployments that have a folder, all at once; they stay wanted. How many ran."""
+    labels = sorted(p.name for p in folder.iterdir() if p.is_dir()) if folder.is_dir() else []
+    running = [label for label in labels if runtime.observe(_id_in(label), label) is not None]
+    with ThreadPoolExecutor(max(1, len(running))) as pool:
+        list(pool.map(lambda label: runtime.undeploy(_id_in(label), label), running))
+    return len(running)
+
+
+def _id_in(label: str) -> int:
+    number = label.rpartition("-")[2]
+    return int(number) if number.isdecimal() else 0
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
