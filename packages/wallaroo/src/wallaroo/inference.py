@@ -113,14 +113,17 @@ def records_to_frame(records: object, separator: str = DEFAULT_SEPARATOR) -> pd.
     Raises:
         ValueError: `records` is no list of row objects.
     """
+    import numpy as np
     import pandas as pd
 
     if not isinstance(records, list) or not all(isinstance(row, dict) for row in records):
         raise ValueError("Infer response is not valid. It is JSON, but no list of row objects.")
-    frame = pd.DataFrame(records)
-    if "time" in frame.columns:
-        frame["time"] = frame["time"].astype("datetime64[ms]")
-    return frame[sorted(frame.columns, key=lambda column: _place(str(column), separator or DEFAULT_SEPARATOR))]
+    names = dict.fromkeys(name for row in records for name in row)
+    order = sorted(names, key=lambda name: _place(name, separator or DEFAULT_SEPARATOR))
+    columns: dict[str, Any] = {name: [row.get(name) for row in records] for name in order}
+    if "time" in columns:
+        columns["time"] = np.array(columns["time"], dtype="datetime64[ms]")
+    return pd.DataFrame(columns)
 
 
 def table_to_ipc(table: pa.Table) -> bytes:
