@@ -124,7 +124,7 @@ class Supervisor:
             case {"do": "failed", "id": None, "error": str(error), "message": str(message)}:
                 words = message if error in ("AttributeError", "ValueError", "LaunchError") else f"{error}: {message}"
                 self._apply(lifecycle.on_load_failed(self._worker, f"did not load: {words}", self._now()))
-            case {"do": "sandbox", "holds": str(holds)}:
+            case {"do": "sandbox", "holds": str(holds)} if not run.sandbox:  # the launcher's; model code comes later
                 run.sandbox = holds
             case {"do": "ready"}:
                 self._apply(lifecycle.on_ready(self._worker, self._now()))
