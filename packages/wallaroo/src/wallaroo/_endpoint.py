@@ -230,16 +230,21 @@ class InferenceEndpoint:
             self._target = known  # the server is away as well; the replica may be back where it was
             return known
 
+    def learn(self, record: Mapping[str, Any] | None) -> None:
+        """Take the addresses of a deployment record, so that the next inference needs no word from the server."""
+        if not record or not record.get("deployed", True):
+            return
+        self._target = Target(record.get("url"), record["external_url"])
+        self._workspace_id = record.get("workspace_id")
+        replicas = (record.get("engine_config") or {}).get("engine", {}).get("replicas")
+        self._replicas = replicas if isinstance(replicas, int) and replicas > 0 else 1
+
     def _where(self) -> Target:
         """Raises RuntimeError when the pipeline is not deployed."""
         if self._target is None:
-            record = self._locate()
-            if not record or not record.get("deployed", True):
-                raise RuntimeError(f"Pipeline {self._name} is not deployed. Deploy it first: pipeline.deploy()")
-            self._target = Target(record.get("url"), record["external_url"])
-            self._workspace_id = record.get("workspace_id")
-            replicas = (record.get("engine_config") or {}).get("engine", {}).get("replicas")
-            self._replicas = replicas if isinstance(replicas, int) and replicas > 0 else 1
+            self.learn(self._locate())
+        if self._target is None:
+            raise RuntimeError(f"Pipeline {self._name} is not deployed. Deploy it first: pipeline.deploy()")
         return self._target
 
     def _settle(self, result: Answer | Loss) -> Answer | Loss:

@@ -167,7 +167,7 @@ class Pipeline(Object):
             deployment.start(self._client, name, request, wait_for_status)
         finally:
             self._inference.forget()
-            self.rehydrate()
+            self._inference.learn(self._deployment_record())
         return self
 
     def undeploy(self) -> Pipeline:
