@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from builders import connection
@@ -144,6 +144,80 @@ def test_the_list_shows_what_one_made_or_is_linked_to_and_an_administrator_all(
         ("foreign", ("beta",)),
     ]
     assert names(stores.connections.all(seen_by="u-bob", workspace_ids=[])) == ["mine"]
+
+
+def pages(stores: Stores, size: int, **whose: Any) -> list[list[str]]:
+    """The names on each page of a list, read to its end."""
+    read: list[list[str]] = []
+    after: str | None = None
+    while True:
+        page = stores.connections.all(**whose, limit=size, after=after)
+        read.append(names(page))
+        if len(page) < size:
+            return read
+        after = page[-1].id
+
+
+def test_the_list_in_pages_is_the_list(stores: Stores, workspaces: tuple[int, int]) -> None:
+    alpha, beta = workspaces
+    for number in range(5):
+        kept(stores, f"mine-{number}", created_by="u-bob")
+        kept(stores, f"foreign-{number}", beta)
+    kept(stores, "shared", alpha, beta)
+
+    assert pages(stores, 4, seen_by="u-bob", workspace_ids=[alpha]) == [
+        ["mine-0", "mine-1", "mine-2", "mine-3"],
+        ["mine-4", "shared"],
+    ]
+    everything = [name for page in pages(stores, 5, seen_by=None, workspace_ids=[]) for name in page]
+    assert everything == names(stores.connections.all(seen_by=None, workspace_ids=[]))
+    assert len(everything) == 11
+
+
+def test_a_page_tells_the_workspaces_of_its_connections(stores: Stores, workspaces: tuple[int, int]) -> None:
+    alpha, beta = workspaces
+    first = kept(stores, "first", alpha)
+    kept(stores, "second", beta, alpha)
+    kept(stores, "third", beta)
+
+    page = stores.connections.all(seen_by=None, workspace_ids=(), limit=1, after=first.id)
+
+    assert [(each.name, each.workspace_names) for each in page] == [("second", ("beta", "alpha"))]
+
+
+def test_a_page_goes_on_at_its_place_while_others_come_and_go(stores: Stores) -> None:
+    first, second, third = (kept(stores, name) for name in ("first", "second", "third"))
+    stores.connections.delete(first.id)
+    kept(stores, "fourth")
+
+    assert names(stores.connections.all(seen_by=None, workspace_ids=(), after=second.id)) == ["third", "fourth"]
+    assert stores.connections.all(seen_by=None, workspace_ids=(), limit=2, after=third.id)[0].name == "fourth"
+
+
+def test_a_workspaces_pages_go_in_order_of_linking(stores: Stores, workspaces: tuple[int, int]) -> None:
+    alpha, beta = workspaces
+    oldest, middle, newest = (kept(stores, name, beta) for name in ("oldest", "middle", "newest"))
+    for new in (newest, oldest, middle):
+        stores.connections.link(new.id, alpha)
+
+    page = stores.connections.linked_to(alpha, [alpha], limit=2)
+    rest = stores.connections.linked_to(alpha, [alpha], limit=2, after=page[-1].id)
+
+    assert [(each.name, each.workspace_names) for each in page] == [("newest", ("alpha",)), ("oldest", ("alpha",))]
+    assert [(each.name, each.workspace_names) for each in rest] == [("middle", ("alpha",))]
+    assert stores.connections.linked_to(alpha, None, limit=2, after=middle.id) == []
+
+
+def test_a_list_does_not_go_on_after_what_it_does_not_have(stores: Stores, workspaces: tuple[int, int]) -> None:
+    alpha, beta = workspaces
+    hidden, gone = kept(stores, "hidden", beta), kept(stores, "gone", alpha)
+    stores.connections.delete(gone.id)
+
+    for after in (hidden.id, gone.id, "none"):
+        with pytest.raises(NotFound, match="no connection with the id to go on after"):
+            stores.connections.all(seen_by="u-bob", workspace_ids=[alpha], after=after)
+        with pytest.raises(NotFound, match="no connection with the id to go on after"):
+            stores.connections.linked_to(alpha, None, limit=5, after=after)
 
 
 def test_unlinking_takes_the_link_alone_and_twice_is_no_error(stores: Stores, workspaces: tuple[int, int]) -> None:

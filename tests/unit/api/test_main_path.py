@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from platform_kit import Api, Platform
 
 
+CONNECTIONS = "/v1/api/connections"
+
+
 def upload(api: Api, who: str, workspace_id: int, **changes: Any) -> Any:
     meta = {
         "name": "forecast",
@@ -114,6 +117,36 @@ def test_a_connection_is_made_linked_found_and_revealed_under_audit(api: Api, pl
     assert api.post("bob", "/v1/api/connections/remove_from_workspace", link).status_code == 204
     assert api.post("bob", "/v1/api/connections/delete", {"name": "my conn"}).status_code == 204
     assert api.post("bob", "/v1/api/connections/get", {"name": "my conn"}).status_code == 404
+
+
+def test_connections_are_listed_in_pages_of_the_platform_and_of_a_workspace(api: Api, platform: Platform) -> None:
+    workspace = platform.workspace("bob")
+    ids = [api.ok("bob", f"{CONNECTIONS}/create", {"name": f"c{n}", "type": "HTTP"})["id"] for n in range(5)]
+    for connection_id in (ids[4], ids[0], ids[2]):
+        link = {"workspace_id": workspace, "connection_id": connection_id}
+        api.ok("bob", f"{CONNECTIONS}/add_to_workspace", link)
+
+    def listed(**asked: Any) -> list[str]:
+        return [record["id"] for record in api.ok("bob", f"{CONNECTIONS}/list", asked)["connections"]]
+
+    assert listed() == ids
+    assert listed(limit=2) == ids[:2]
+    assert listed(limit=2, after=ids[1]) == ids[2:4]
+    assert listed(after=ids[1]) == ids[2:]
+    assert listed(limit=10_000, after=ids[4]) == []
+    assert listed(workspace_id=workspace, limit=2) == [ids[4], ids[0]]
+    assert listed(workspace_id=workspace, limit=2, after=ids[0]) == [ids[2]]
+    unlinked = {"workspace_id": workspace, "after": ids[1]}
+    assert api.post("bob", f"{CONNECTIONS}/list", unlinked).status_code == 404
+    assert api.post("eve", f"{CONNECTIONS}/list", {"after": ids[1]}).status_code == 404
+
+
+@pytest.mark.parametrize("limit", [0, -1, 10_001, "5", 1.5, True])
+def test_a_page_has_between_one_and_ten_thousand_connections(api: Api, limit: object) -> None:
+    answered = api.post("bob", f"{CONNECTIONS}/list", {"limit": limit})
+
+    assert answered.status_code == 400
+    assert "limit" in answered.json()["msg"]
 
 
 @pytest.mark.parametrize(

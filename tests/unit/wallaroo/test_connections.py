@@ -89,6 +89,20 @@ def test_lists_are_of_the_platform_or_of_a_workspace(client: Client, platform: S
     assert empty._repr_html_() == repr(empty) == "(no connections)"
 
 
+def test_a_list_may_be_had_in_pages(client: Client, platform: StubPlatform) -> None:
+    platform.on(f"{ROOT}/list", {"connections": [record("a"), record("b")]})
+
+    page = client.list_connections(limit=2)
+    client.list_connections(2, page[-1])
+    Workspace(client, WORKSPACE).list_connections(after=page[-1].id())
+
+    assert [asked.json for asked in platform.calls(f"{ROOT}/list")] == [
+        {"limit": 2},
+        {"limit": 2, "after": UUIDS[1]},
+        {"workspace_id": 8, "after": UUIDS[1]},
+    ]
+
+
 def test_a_taken_name_says_so_with_the_servers_reason(client: Client, platform: StubPlatform) -> None:
     platform.on(f"{ROOT}/create", error(409, "Connection 'x' exists."), error(400, "Details must be an object."))
     with pytest.raises(RequestRefused) as taken:

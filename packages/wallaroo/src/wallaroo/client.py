@@ -266,9 +266,14 @@ class Client:
 
     # Connections
 
-    def list_connections(self) -> ConnectionList:
-        """Every connection the caller may see, in order of creation, without details."""
-        return connection.list_all(self)
+    def list_connections(self, limit: int | None = None, after: str | Connection | None = None) -> ConnectionList:
+        """Every connection the caller may see, in order of creation, without details.
+
+        Args:
+            limit: at most so many, 1 to 10,000. A shorter answer is the last page.
+            after: go on after this connection, or the one with this id.
+        """
+        return connection.list_all(self, limit=limit, after=after)
 
     def get_connection(self, name: str) -> Connection:
         """Raises EntityNotFoundError, or RequestRefused with the server's reason."""

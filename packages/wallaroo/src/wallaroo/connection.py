@@ -117,9 +117,20 @@ def get(client: Client, name: str) -> Connection:
     return connection
 
 
-def list_all(client: Client, workspace_id: int | None = None) -> ConnectionList:
-    """Every connection the caller may see in order of creation, or a workspace's in order of linking."""
-    request = {} if workspace_id is None else {"workspace_id": workspace_id}
+def list_all(
+    client: Client,
+    workspace_id: int | None = None,
+    *,
+    limit: int | None = None,
+    after: str | Connection | None = None,
+) -> ConnectionList:
+    """Every connection the caller may see in order of creation, or a workspace's in order of linking.
+
+    At most `limit` of them, from behind `after`.
+    """
+    after_id = after.id() if isinstance(after, Connection) else after
+    wanted = {"workspace_id": workspace_id, "limit": limit, "after": after_id}
+    request = {name: value for name, value in wanted.items() if value is not None}
     records = client._transport.post(f"{_ROOT}/list", request)["connections"]
     return ConnectionList(
         client, (Connection(client, {k: v for k, v in record.items() if k != "details"}) for record in records)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from wallaroo.client import Client
-    from wallaroo.connection import ConnectionList
+    from wallaroo.connection import Connection, ConnectionList
     from wallaroo.model import Model
     from wallaroo.pipeline import Pipeline
 
@@ -60,9 +60,9 @@ class Workspace(Object):
         self._change_members("remove_user", {"workspace_id": self.id(), "email": email})
         return self
 
-    def list_connections(self) -> ConnectionList:
-        """The linked connections, the newest link last."""
-        return connection.list_all(self._client, self.id())
+    def list_connections(self, limit: int | None = None, after: str | Connection | None = None) -> ConnectionList:
+        """The linked connections, the newest link last; `limit` and `after` as in `Client.list_connections`."""
+        return connection.list_all(self._client, self.id(), limit=limit, after=after)
 
     def add_connection(self, name: str) -> None:
         connection.link(self._client, connection.get(self._client, name).id(), self.id())

@@ -94,6 +94,8 @@ class ConnectionGetById(Body):
 
 class ConnectionsList(Body):
     workspace_id: Id | None = None
+    limit: int | None = Field(None, ge=1, le=10_000, description="At most so many; without it, all.")
+    after: Name | None = Field(None, description="The id of the connection that the list goes on after.")
 
 
 class ConnectionLink(Body):

@@ -138,12 +138,22 @@ class ConnectionStore(Protocol):
         """`workspace_ids` limits the workspace_names that are told, not the search; None tells all."""
 
     def by_id(self, connection_id: str, workspace_ids: Iterable[int] | None = None) -> Connection | None: ...
-    def all(self, *, seen_by: str | None, workspace_ids: Iterable[int]) -> list[Connection]:
+    def all(
+        self, *, seen_by: str | None, workspace_ids: Iterable[int], limit: int | None = None, after: str | None = None
+    ) -> list[Connection]:
         """In order of creation: those that user `seen_by` created or that are linked to one of `workspace_ids`;
-        `seen_by` None means an administrator, who sees every one."""
+        `seen_by` None means an administrator, who sees every one. At most `limit` of them, those that follow the
+        connection with the id `after`. Raises NotFound when that one is not among them."""
 
-    def linked_to(self, workspace_id: int, workspace_ids: Iterable[int] | None) -> list[Connection]:
-        """Those linked to the workspace, oldest link first."""
+    def linked_to(
+        self,
+        workspace_id: int,
+        workspace_ids: Iterable[int] | None,
+        *,
+        limit: int | None = None,
+        after: str | None = None,
+    ) -> list[Connection]:
+        """Those linked to the workspace, oldest link first; `limit` and `after` as in `all`."""
 
     def workspaces_of(self, connection_id: str) -> frozenset[int]: ...
     def link(self, connection_id: str, workspace_id: int) -> str:

@@ -85,13 +85,26 @@ class ConnectionService:
         details: dict[str, Any] = json.loads(plain)
         return details
 
-    def all(self, principal: Principal, workspace_id: int | None = None) -> list[Connection]:
-        """Those the caller may see in order of creation; with a workspace, those linked to it, oldest link first."""
+    def all(
+        self,
+        principal: Principal,
+        workspace_id: int | None = None,
+        *,
+        limit: int | None = None,
+        after: str | None = None,
+    ) -> list[Connection]:
+        """Those the caller may see in order of creation; with a workspace, those linked to it, oldest link first.
+
+        At most `limit` of them, from behind the one with the id `after`.
+
+        Raises:
+            NotFound: the caller may not see the workspace, or the list has no connection with the id `after`.
+        """
         if workspace_id is not None:
             self._workspaces.visible(principal, workspace_id)
-            return self._connections.linked_to(workspace_id, scope_of(principal))
+            return self._connections.linked_to(workspace_id, scope_of(principal), limit=limit, after=after)
         seen_by = None if principal.is_admin else principal.user_id
-        return self._connections.all(seen_by=seen_by, workspace_ids=principal.workspace_ids)
+        return self._connections.all(seen_by=seen_by, workspace_ids=principal.workspace_ids, limit=limit, after=after)
 
     def link(self, principal: Principal, workspace_id: int, connection_id: str) -> str:
         """Open a connection to the members of a workspace; the id of the link. Linking again gives the first one's.

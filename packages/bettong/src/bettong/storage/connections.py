@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from sqlalchemy import ColumnElement, Row, Select, and_, delete, insert, or_, select
+from sqlalchemy import Connection as Transaction
 
 from bettong.domain.connections import Connection
 from bettong.errors import Conflict, NotFound
@@ -15,7 +16,7 @@ from bettong.storage.tables import connection_links, connections, workspaces
 from bettong.storage.workspaces import unknown_workspace
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from bettong.storage.database import Database
     from bettong.storage.rows import Clock
@@ -53,33 +54,41 @@ class SqlConnectionStore:
     def by_id(self, connection_id: str, workspace_ids: Iterable[int] | None = None) -> Connection | None:
         return self._one(connections.c.id == connection_id, workspace_ids)
 
-    def all(self, *, seen_by: str | None, workspace_ids: Iterable[int]) -> list[Connection]:
+    def all(
+        self, *, seen_by: str | None, workspace_ids: Iterable[int], limit: int | None = None, after: str | None = None
+    ) -> list[Connection]:
         """Two queries, however many connections there are. An administrator (None) is told of every link."""
-        query, names = select(*_SHOWN).order_by(connections.c.seq), _names()
+        query, names = select(*_SHOWN), _names()
         if seen_by is not None:
             told = list(workspace_ids)
             linked = select(connection_links.c.connection_id).where(connection_links.c.workspace_id.in_(told))
             query = query.where(or_(connections.c.created_by == seen_by, connections.c.id.in_(linked)))
             names = names.where(connection_links.c.workspace_id.in_(told))
         with self._database.read() as tx:
-            names_by_id = _grouped(tx.execute(names))
-            return [_connection(row, names_by_id) for row in tx.execute(query)]
+            rows = _page(tx, query, connections.c.seq, limit, after)
+            if limit is not None:
+                names = names.where(connection_links.c.connection_id.in_([row.id for row in rows]))
+            return _connections(rows, tx.execute(names))
 
-    def linked_to(self, workspace_id: int, workspace_ids: Iterable[int] | None) -> list[Connection]:
+    def linked_to(
+        self,
+        workspace_id: int,
+        workspace_ids: Iterable[int] | None,
+        *,
+        limit: int | None = None,
+        after: str | None = None,
+    ) -> list[Connection]:
         linked = (
             select(*_SHOWN)
             .join(connection_links, connection_links.c.connection_id == connections.c.id)
             .where(connection_links.c.workspace_id == workspace_id)
         )
-        names = _told(_names(), workspace_ids).where(
-            connection_links.c.connection_id.in_(linked.with_only_columns(connections.c.id))
-        )
+        names = _told(_names(), workspace_ids)
         with self._database.read() as tx:
-            rows = tx.execute(linked.order_by(connection_links.c.seq)).all()
-            if not rows:
-                require(tx, workspaces.c.id == workspace_id, unknown_workspace(workspace_id))
-            names_by_id = _grouped(tx.execute(names))
-        return [_connection(row, names_by_id) for row in rows]
+            require(tx, workspaces.c.id == workspace_id, unknown_workspace(workspace_id))
+            rows = _page(tx, linked, connection_links.c.seq, limit, after)
+            ids = linked.with_only_columns(connections.c.id) if limit is None else [row.id for row in rows]
+            return _connections(rows, tx.execute(names.where(connection_links.c.connection_id.in_(ids))))
 
     def workspaces_of(self, connection_id: str) -> frozenset[int]:
         query = select(connection_links.c.workspace_id).where(connection_links.c.connection_id == connection_id)
@@ -133,7 +142,19 @@ class SqlConnectionStore:
             if row is None:
                 return None
             names = _told(_names(), workspace_ids).where(connection_links.c.connection_id == row.id)
-            return _connection(row, _grouped(tx.execute(names)))
+            return _connections([row], tx.execute(names))[0]
+
+
+def _page(
+    tx: Transaction, query: Select[*tuple[Any, ...]], place: ColumnElement[int], limit: int | None, after: str | None
+) -> Sequence[Row[*tuple[Any, ...]]]:
+    """Rows of `query` by `place`, at most `limit`, from behind the connection `after`, which must be one of them."""
+    if after is not None:
+        passed = tx.execute(query.with_only_columns(place).where(connections.c.id == after)).scalar()
+        if passed is None:
+            raise NotFound("The list has no connection with the id to go on after.", "List from the start again.")
+        query = query.where(place > passed)
+    return tx.execute(query.order_by(place).limit(limit)).all()
 
 
 def _names() -> Select[str, str]:
@@ -149,11 +170,15 @@ def _told(names: Select[str, str], workspace_ids: Iterable[int] | None) -> Selec
     return names if workspace_ids is None else names.where(connection_links.c.workspace_id.in_(list(workspace_ids)))
 
 
-def _grouped(rows: Iterable[Row[str, str]]) -> dict[str, list[str]]:
+def _connections(rows: Iterable[Row[*tuple[Any, ...]]], links: Iterable[Row[str, str]]) -> list[Connection]:
+    """The connections of `rows`, each with the workspace names that `links` has for it."""
     names: dict[str, list[str]] = {}
-    for connection_id, name in rows:
+    for connection_id, name in links:
         names.setdefault(connection_id, []).append(name)
-    return names
+    return [
+        Connection(row.id, row.name, row.type, row.created_by, row.created_at, tuple(names.get(row.id, ())))
+        for row in rows
+    ]
 
 
 def _is_link(connection_id: str, workspace_id: int) -> ColumnElement[bool]:
@@ -162,7 +187,3 @@ def _is_link(connection_id: str, workspace_id: int) -> ColumnElement[bool]:
 
 def _unknown(connection_id: str) -> NotFound:
     return NotFound(f"No connection has the id '{connection_id}'.", "List the connections to see which there are.")
-
-
-def _connection(row: Row[*tuple[Any, ...]], names: dict[str, list[str]]) -> Connection:
-    return Connection(row.id, row.name, row.type, row.created_by, row.created_at, tuple(names.get(row.id, ())))

@@ -50,8 +50,9 @@ def get_by_id(request: Request, caller: Caller, services: Uses, body: Connection
 def list_connections(
     caller: Caller, services: Uses, body: Annotated[ConnectionsList, may_be_absent(ConnectionsList)]
 ) -> Answer:
-    """In order of creation; of one workspace in order of linking, the newest link last. Never with details."""
-    found = services.connections.all(caller, body.workspace_id)
+    """In order of creation; of one workspace in order of linking, the newest link last. Never with details.
+    `limit` and `after`, the id of the last one had, give the list in pages."""
+    found = services.connections.all(caller, body.workspace_id, limit=body.limit, after=body.after)
     return Answer({"connections": [connection_record(c) for c in found]})
 
 
