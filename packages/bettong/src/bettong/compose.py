@@ -37,6 +37,7 @@ log = logging.getLogger("bettong.compose")
 
 WATCH_EVERY_S = 5.0
 MAINTAIN_EVERY_S = 60.0
+NATIVE_WAIT_S = 10.0
 ARCHITECTURES = {"x86_64": "x86", "AMD64": "x86", "aarch64": "arm", "arm64": "arm", "ppc64le": "power10"}
 
 
@@ -201,6 +202,7 @@ def build(settings: Settings, nursery: Nursery, *, url: str, instance: str, star
             arch=arch,
             max_upload_bytes=settings.limits.max_upload_bytes,
             wake=lambda: queue.wake(),
+            native_wait_s=NATIVE_WAIT_S,
         ),
         pipelines=PipelineService(stores.pipelines, stores.models, stores.deployments, workspaces, deployments),
         deployments=deployments,

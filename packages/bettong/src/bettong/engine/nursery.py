@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 
 from bettong.engine import host
 from bettong.engine.forking import become, close_others, require_single_thread
-from bettong.engine.replica import python_runner
+from bettong.engine.replica import runner_of
 from bettong.errors import Unavailable
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class Nursery:
         self._turn = threading.Lock()
 
     @classmethod
-    def start(cls, open_log: OpenLog, open_runner: OpenRunner = python_runner) -> Nursery:
+    def start(cls, open_log: OpenLog, open_runner: OpenRunner = runner_of) -> Nursery:
         """Fork the nursery. Call it first thing: before a thread, a database or a socket is open.
 
         `open_log` and `open_runner` are called in each replica, for its log and for each of its models.

@@ -21,11 +21,14 @@ import uvicorn.lifespan.off
 import uvloop
 from uvicorn.server import ServerState
 
+from bettong.domain.models import is_native
 from bettong.engine.app import InferenceApp
 from bettong.engine.forking import open_descriptors, thread_names
 from bettong.engine.program import Program
 from bettong.engine.protocol import guarded
+from bettong.engine.runners.onnx import OnnxRunner
 from bettong.engine.runners.python import PythonRunner
+from bettong.engine.sessions import Sessions
 from bettong.engine.tokens import TokenVerifier
 from bettong.errors import BettongError
 
@@ -48,15 +51,19 @@ log = logging.getLogger("bettong.replica")
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a runner of this replica works: its worker's log, a private folder that does not exist yet, its CPUs."""
+    """Where a runner of this replica works: its worker's log, a private folder that does not exist yet, its CPUs, and
+    the sessions of native models."""
 
     log_file: Path
     scratch: Path
     threads: int
+    sessions: Sessions
 
 
-def python_runner(model: ModelSpec, place: Place) -> Runner:
-    """The runner of every framework that this release knows."""
+def runner_of(model: ModelSpec, place: Place) -> Runner:
+    """The runner for a model's framework."""
+    if is_native(model.framework):
+        return OnnxRunner(model, place.sessions)
     return PythonRunner(model, log_file=place.log_file, scratch=place.scratch, threads=place.threads)
 
 
@@ -105,6 +112,7 @@ class _Replica:
         self._spec, self._name, self._folder, self._channel = spec, name, folder, channel
         self._open_log, self._open_runner = open_log, open_runner
         self._runners: list[Runner] = []
+        self._sessions = Sessions(_share_of_cores(spec.threads, spec.replicas))
         self._writer: LogWriter | None = None
         self._door: _Door | None = None
         self._lost = 0  # connections that ended since the host was last told
@@ -143,7 +151,7 @@ class _Replica:
         scratch.mkdir(parents=True, mode=0o700)
         threads = max(1, round(self._spec.cpus))
         for model in self._spec.models:
-            place = Place(self._folder / f"{model.uid}.log", scratch / model.uid, threads)
+            place = Place(self._folder / f"{model.uid}.log", scratch / model.uid, threads, self._sessions)
             self._runners.append(self._open_runner(model, place))
         program = Program(self._spec, self._runners)
         verifier = TokenVerifier(self._spec.public_key)
@@ -178,6 +186,7 @@ class _Replica:
         for fault in closed:
             if isinstance(fault, BaseException):
                 log.error("a runner did not close", exc_info=fault)
+        self._sessions.close()
         if self._writer is not None:
             self._writer.close()
 
@@ -341,6 +350,11 @@ def _counted(protocol: type[Any], lost: Callable[[], None]) -> type[Any]:
                 lost()
 
     return Counted
+
+
+def _share_of_cores(threads: int, replicas: int) -> int:
+    """As many threads as asked for, and no more than the cores that there are for each replica."""
+    return max(1, min(threads, (os.cpu_count() or 1) // replicas))
 
 
 def _unclean(channel: Channel) -> str | None:
