@@ -161,6 +161,7 @@ class DeploymentSpec:
     max_queued_requests: int = 1024
     linger_s: float = 5.0  # how long a drained replica still takes requests on connections that it has
     drain_s: float = 30.0  # how long requests in flight may take before a drained replica ends all the same
+    max_logged_row_bytes: int = 2**20  # an input column that takes more per row stays out of the log
     threads: int = 1  # of one native model in one replica
 
     @property
