@@ -32,11 +32,12 @@ def own_home() -> Iterator[Path]:
 
 
 @pytest.fixture
-def wl(shared_home: Path, monkeypatch: pytest.MonkeyPatch) -> wallaroo.Client:
+def wl(shared_home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[wallaroo.Client]:
     import wallaroo
 
     monkeypatch.setenv("BETTONG_HOME", str(shared_home))
-    return wallaroo.Client()
+    with wallaroo.Client() as client:
+        yield client
 
 
 @pytest.fixture(scope="session")

@@ -354,7 +354,8 @@ def _counted(protocol: type[Any], lost: Callable[[], None]) -> type[Any]:
 
 def _share_of_cores(threads: int, replicas: int) -> int:
     """As many threads as asked for, and no more than the cores that there are for each replica."""
-    return max(1, min(threads, (os.cpu_count() or 1) // replicas))
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(threads, cores // replicas))
 
 
 def _unclean(channel: Channel) -> str | None:

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
     from bettong.domain.deployments import ModelSpec
 
-PREFERRED = ("CUDAExecutionProvider", "CPUExecutionProvider")  # of what is there, in this order
+CPU = "CPUExecutionProvider"
+PREFERRED = ("CUDAExecutionProvider", CPU)  # of what is there, in this order
 SILENT = 4  # only what ends the process: errors come as exceptions, with the same words
 
 

@@ -6,6 +6,7 @@ model was configured. What only rows can show, ragged lists and numbers out of r
 
 from __future__ import annotations
 
+from functools import lru_cache
 from math import prod
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     NDArray = np.ndarray[Any, np.dtype[Any]]
 
 MAX_INT32 = 2**31 - 1
+FEW = 256
 
 
 def to_tensor(column: Array, dims: Sequence[int | None], dtype: np.dtype[Any]) -> NDArray:
@@ -37,7 +39,7 @@ def to_tensor(column: Array, dims: Sequence[int | None], dtype: np.dtype[Any]) -
         if column.null_count:
             raise _in_row(null_fault(_first_null(column)), sizes)
         sizes.append(_common_length(column, sizes))
-        column = column.flatten()
+        column = _items(column)
     if column.null_count:
         raise _in_row(null_fault(_first_null(column)), sizes)
     if len(sizes) == len(dims):
@@ -100,6 +102,15 @@ def _common_length(column: Array, outer: Sequence[int]) -> int:
     return int(lengths[0])
 
 
+def _items(column: Array) -> Array:
+    """The values of all lists of a column without nulls, one after another."""
+    if pa.types.is_fixed_size_list(column.type) and column.offset == 0:
+        values = column.values
+        if len(values) == len(column) * column.type.list_size:
+            return values  # `flatten` looks at every list
+    return column.flatten()
+
+
 def _values(leaves: Array, dtype: np.dtype[Any], sizes: Sequence[int]) -> NDArray:
     values: NDArray = leaves.to_numpy(zero_copy_only=False)
     if not values.flags.aligned:  # an Arrow body may lie at any address
@@ -159,6 +170,13 @@ def _lists(values: Array, count: int, size: int, kind: Kind) -> Array:
     large = pa.types.is_large_list(kind)
     if not large and count * size > MAX_INT32:
         raise ValueError("it has more values than one column holds")
-    offsets = pa.array(np.arange(count + 1, dtype=np.int64 if large else np.int32) * size)
+    make_offsets = _few_offsets if count <= FEW else _offsets
     made = pa.LargeListArray if large else pa.ListArray
-    return made.from_arrays(offsets, values, type=kind)
+    return made.from_arrays(make_offsets(count, size, large), values, type=kind)
+
+
+def _offsets(count: int, size: int, large: bool) -> Array:
+    return pa.array(np.arange(count + 1, dtype=np.int64 if large else np.int32) * size)
+
+
+_few_offsets = lru_cache(maxsize=256)(_offsets)  # most requests have few rows, and of the same number

@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 
 MAX_WORDS = 400
 FREE_SIZES = (32, 1)  # what dynamic dimensions of a made-up row are tried with
-NUMPY = {"float": "float32", "double": "float64", "string": "object"}  # where onnxruntime's name is another
+# What numpy calls onnxruntime's element types, those that rows can carry
+NUMPY = {"float": "float32", "double": "float64", "float16": "float16", "bool": "bool", "string": "object"} | {
+    f"{sign}int{bits}": f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)
+}
 _PREFIX = re.compile(r"^\[ONNXRuntimeError\] : \d+ : [A-Z_]+ : (?:Load model from .*? failed: ?)?")
 _SOURCE = re.compile(r"/\S+\.(?:cc|h):\d+ .*?\) (?=[A-Z])")
 
@@ -217,7 +220,7 @@ def _shape(shape: list[Any]) -> list[int | None]:
 
 
 def _can_be_made_up(tensor: dict[str, Any]) -> bool:
-    return tensor["type"].startswith("tensor(") and bool(tensor["shape"])
+    return tensor["type"][len("tensor(") : -1] in NUMPY and bool(tensor["shape"])
 
 
 def _try(numpy: Any, session: Any, inputs: list[dict[str, Any]], outputs: list[dict[str, Any]]) -> str:
@@ -247,7 +250,7 @@ def _try(numpy: Any, session: Any, inputs: list[dict[str, Any]], outputs: list[d
 def _made_up(numpy: Any, tensor: dict[str, Any], rows: int, size: int) -> Any:
     element = tensor["type"][len("tensor(") : -1]
     shape = (rows, *(size if d is None else d for d in tensor["shape"][1:]))
-    return numpy.full(shape, "text" if element == "string" else 0, dtype=NUMPY.get(element, element))
+    return numpy.full(shape, "text" if element == "string" else 0, dtype=NUMPY[element])
 
 
 def _take_rank(output: dict[str, Any], shape: tuple[int, ...], rows: int) -> None:
