@@ -11,13 +11,18 @@ what others do on the machine only adds to it.
 
 from __future__ import annotations
 
+import os
+
+from bettong.engine.forking import SINGLE_THREADED
+
+os.environ.update(SINGLE_THREADED)  # as replicas have it, before numpy is imported
+
 import argparse
 import asyncio
 import base64
 import cProfile
 import gc
 import json
-import os
 import pstats
 import socket
 import struct
