@@ -136,6 +136,13 @@ def external_data() -> bytes:
     return bytes(proto.SerializeToString())
 
 
+def without_a_name() -> bytes:
+    """A model whose first weight is called nothing."""
+    proto = ModelProto.FromString(mlp())
+    proto.graph.initializer[0].name = ""
+    return bytes(proto.SerializeToString())
+
+
 def of_sequences() -> bytes:
     """Its input is a sequence of tensors, which rows cannot be."""
     infos = [helper.make_tensor_sequence_value_info(name, TensorProto.FLOAT, None) for name in ("x", "y")]
@@ -155,6 +162,13 @@ def changed(data: bytes, **fields: Any) -> bytes:
     for name, value in fields.items():
         setattr(proto, name, value)
     return bytes(proto.SerializeToString())
+
+
+def with_bytes(data: bytes, old: bytes, new: bytes) -> bytes:
+    """The same file with other bytes in it, as many."""
+    assert old in data
+    assert len(old) == len(new)
+    return data.replace(old, new)
 
 
 def with_operator(data: bytes, kind: str) -> bytes:

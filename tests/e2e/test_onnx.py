@@ -98,6 +98,42 @@ def test_every_answer_is_in_the_log(houses: Any) -> None:
     assert log["in.tensor"].to_pylist() == ROWS[:3].tolist()[::-1]
 
 
+def test_numbers_texts_and_flags_go_in_and_out_and_into_the_log_in_every_format(
+    wl: wallaroo.Client, tmp_path: Path
+) -> None:
+    model = uploaded(wl, tmp_path, "several", models.several())
+    pipeline = wl.build_pipeline("several").clear().add_model_step(model).deploy()
+    row = {"number": 3.0, "label": "ö", "ids": [2**50, 1], "on": [True]}
+    expected = {"half": [1.5], "same": ["ö"], "sums": [2**50 + 1], "off": [False]}
+
+    frame = pipeline.infer(pd.DataFrame([row]))
+    table = pipeline.infer(pa.Table.from_pylist([row]))
+    log = pipeline.logs(limit=2, arrow=True)
+
+    for name, values in expected.items():
+        assert frame.loc[0, f"out.{name}"] == values
+        assert table[f"out.{name}"].to_pylist() == [values]
+        assert log[f"out.{name}"].to_pylist() == [values, values]
+    for name, value in row.items():
+        assert log[f"in.{name}"].to_pylist() == [value, value]
+    pipeline.undeploy()
+
+
+def test_images_are_nested_and_several_outputs_come_back(wl: wallaroo.Client, tmp_path: Path) -> None:
+    images = np.random.default_rng(8).normal(size=(4, 3, 8, 8)).astype(np.float32)
+    model = uploaded(wl, tmp_path, "images", models.conv())
+    pipeline = wl.build_pipeline("images").clear().add_model_step(model).deploy()
+
+    answer = pipeline.infer(pd.DataFrame({"image": images.tolist()}))
+
+    features, logits = onnxruntime.InferenceSession(models.conv()).run(None, {"image": images})
+    assert np.array_equal(np.array(answer["out.features"].tolist(), np.float32), features)
+    assert np.array_equal(np.array(answer["out.logits"].tolist(), np.float32), logits)
+    log = pipeline.logs(limit=4, arrow=True)
+    assert np.array_equal(np.array(log["out.features"].to_pylist(), np.float32)[::-1], features)
+    pipeline.undeploy()
+
+
 def test_status_names_what_executes_the_model_and_there_is_no_sidekick(houses: Any) -> None:
     status = houses.status()
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import json
+import mmap
 import os
 import re
 import resource
@@ -27,7 +28,9 @@ NUMPY = {"float": "float32", "double": "float64", "float16": "float16", "bool": 
     f"{sign}int{bits}": f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)
 }
 _PREFIX = re.compile(r"^\[ONNXRuntimeError\] : \d+ : [A-Z_]+ : (?:Load model from .*? failed: ?)?")
-_SOURCE = re.compile(r"/\S+\.(?:cc|h):\d+ .*?\) (?=[A-Z])")
+_SOURCE = re.compile(
+    r"\S+\.(?:cc|h):\d+ (?:.*?\) )?"
+)  # where in its sources an error was raised, and in which function
 
 
 class Refused(Exception):
@@ -43,9 +46,11 @@ def main() -> None:
     answer = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what libraries print goes to the log
     holds = _launcher(order["launcher"], order["readable"]).enter_sandbox(order["plan"], sys.executable)
-    for limit, most in ((resource.RLIMIT_AS, order["most_bytes"]), (resource.RLIMIT_CPU, order["most_cpu_s"])):
+    limits = {resource.RLIMIT_CPU: order["most_cpu_s"], resource.RLIMIT_FSIZE: 2**20}
+    if sys.platform.startswith("linux"):  # elsewhere address space has no limit that holds
+        limits[resource.RLIMIT_AS] = order["most_bytes"]
+    for limit, most in limits.items():
         resource.setrlimit(limit, (most, most))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, 2**20))
     sys.path.extend(order["readable"])
     os.chdir(order["plan"]["temporary"])
     document: dict[str, Any]
@@ -53,6 +58,8 @@ def main() -> None:
         document = describe(order["model"])
     except Refused as refused:
         document = {"problem": refused.problem, "next_step": refused.next_step}
+    except UnicodeDecodeError:
+        document = {"problem": "A name in the model is not UTF-8 text.", "next_step": "Save it with other names."}
     except MemoryError:
         document = {"problem": "The model does not fit the memory that looking at it may take.", "next_step": ""}
     json.dump({**document, "holds": holds}, answer)
@@ -111,25 +118,14 @@ def _silence() -> Iterator[None]:
 
 def read_head(path: str) -> dict[str, int]:
     """The operator sets that the file imports, by domain. Raises Refused when it is no ONNX model."""
-    with open(path, "rb") as file:
-        data = file.read()
-    if data.startswith(b"PK\x03\x04"):
-        raise Refused("The file is a zip, not an ONNX model.", "Upload the .onnx file itself.")
-    opsets: dict[str, int] = {}
-    has_graph = False
     try:
-        for number, value in _fields(data, 0, len(data)):
-            if number == 7 and isinstance(value, tuple):  # ModelProto.graph
-                has_graph = True
-            elif number == 8 and isinstance(value, tuple):  # ModelProto.opset_import
-                parts = dict(_fields(data, *value))
-                domain, version = parts.get(1, (0, 0)), parts.get(2, 0)
-                if not isinstance(domain, tuple) or not isinstance(version, int):
-                    raise ValueError("an operator set of other types")
-                opsets[data[slice(*domain)].decode() or "ai.onnx"] = version
-    except ValueError:
-        has_graph = False
-    if not has_graph or not opsets:
+        with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            if data[:4] == b"PK\x03\x04":
+                raise Refused("The file is a zip, not an ONNX model.", "Upload the .onnx file itself.")
+            opsets = _opsets(data)
+    except ValueError:  # an empty file, too
+        opsets = {}
+    if not opsets:
         raise Refused(
             "The file is not an ONNX model, or is cut off.",
             "Save it with torch.onnx.export, skl2onnx, tf2onnx or onnx.save, and upload that file.",
@@ -137,7 +133,23 @@ def read_head(path: str) -> dict[str, int]:
     return opsets
 
 
-def _fields(data: bytes, at: int, end: int) -> Any:
+def _opsets(data: mmap.mmap) -> dict[str, int]:
+    """Empty for a message without a graph. Raises ValueError when the bytes are no message."""
+    opsets: dict[str, int] = {}
+    has_graph = False
+    for number, value in _fields(data, 0, len(data)):
+        if number == 7 and isinstance(value, tuple):  # ModelProto.graph
+            has_graph = True
+        elif number == 8 and isinstance(value, tuple):  # ModelProto.opset_import
+            parts = dict(_fields(data, *value))
+            domain, version = parts.get(1, (0, 0)), parts.get(2, 0)
+            if not isinstance(domain, tuple) or not isinstance(version, int):
+                raise ValueError("an operator set of other types")
+            opsets[data[slice(*domain)].decode() or "ai.onnx"] = version
+    return opsets if has_graph else {}
+
+
+def _fields(data: mmap.mmap, at: int, end: int) -> Any:
     """(number, value) of each field of a Protocol Buffers message; of texts and messages where they begin and end.
 
     Raises ValueError when the bytes are none.
@@ -163,7 +175,7 @@ def _fields(data: bytes, at: int, end: int) -> Any:
         yield key >> 3, value
 
 
-def _varint(data: bytes, at: int, end: int) -> tuple[int, int]:
+def _varint(data: mmap.mmap, at: int, end: int) -> tuple[int, int]:
     value = shift = 0
     while at < end and shift < 64:
         byte = data[at]
@@ -183,6 +195,8 @@ def _loaded(onnxruntime: Any, path: str, opsets: dict[str, int]) -> Any:
     options.log_severity_level = 4
     try:
         return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    except (MemoryError, UnicodeDecodeError):
+        raise
     except Exception as failed:
         raise _refusal(str(failed), path, onnxruntime.__version__, opsets) from None
 
