@@ -136,13 +136,6 @@ def external_data() -> bytes:
     return bytes(proto.SerializeToString())
 
 
-def without_a_name() -> bytes:
-    """A model whose first weight is called nothing."""
-    proto = ModelProto.FromString(mlp())
-    proto.graph.initializer[0].name = ""
-    return bytes(proto.SerializeToString())
-
-
 def of_sequences() -> bytes:
     """Its input is a sequence of tensors, which rows cannot be."""
     infos = [helper.make_tensor_sequence_value_info(name, TensorProto.FLOAT, None) for name in ("x", "y")]
