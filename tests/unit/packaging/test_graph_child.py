@@ -9,8 +9,8 @@ from bettong.packaging._graph_child import words
     ("said", "told"),
     [
         (
-            "[ONNXRuntimeError] : 10 : INVALID_GRAPH : Load model from /home/a/model.onnx failed:Invalid model. No input",
-            "Invalid model. No input.",
+            "[ONNXRuntimeError] : 10 : INVALID_GRAPH : Load model from /home/a/model.onnx failed:Invalid. No input",
+            "Invalid. No input.",
         ),
         (
             "[ONNXRuntimeError] : 1 : FAIL : /build/core/graph/graph.cc:1585 void ns::Graph::Start(const X&, int) "
