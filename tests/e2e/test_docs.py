@@ -12,8 +12,6 @@ from typing import TYPE_CHECKING
 import pytest
 from platforms import EXAMPLES, new_home
 
-import wallaroo
-
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -40,15 +38,6 @@ def test_the_examples_of_a_page_run_in_order(page: Path, home: Path, monkeypatch
     monkeypatch.chdir(EXAMPLES)
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
     names: dict[str, object] = {"__name__": "docs"}
-    try:
-        run_blocks(page, names)
-    finally:
-        for client in [value for value in names.values() if isinstance(value, wallaroo.Client)]:
-            client.close()
-
-
-def run_blocks(page: Path, names: dict[str, object]) -> None:
-    """Run a page's blocks, Python ones in the namespace `names`."""
     for language, text in blocks(page):
         if language == "python":
             exec(compile(text, str(page), "exec"), names)
