@@ -6,17 +6,21 @@ import asyncio
 import contextlib
 import json
 import logging
+import sys
 import time
 from typing import TYPE_CHECKING, Any
 
+import inference_builders
 import orjson
 import pytest
 import uvloop
 from inference_builders import (
     FORECAST,
+    FORECAST_IN,
     FORECAST_ROW,
     InProcessRunner,
     MemoryLog,
+    PromptRunner,
     access_token,
     deployment_spec,
     forecast,
@@ -29,6 +33,15 @@ if TYPE_CHECKING:
 
 BODY = orjson.dumps([{"count": FORECAST_ROW}])
 Scenario = "Callable[[], Coroutine[Any, Any, None]]"
+
+
+@pytest.fixture(autouse=True, params=["in a task", "at once"])
+def at_once(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Whether models that wait for nothing are asked before there is a task for their request."""
+    if request.param == "at once":
+        for module in (inference_builders, sys.modules[__name__]):
+            monkeypatch.setattr(module, "InProcessRunner", PromptRunner)
+    return bool(request.param == "at once")
 
 
 @pytest.fixture(params=["asyncio", "uvloop"])
@@ -398,5 +411,60 @@ def test_a_client_that_does_not_read_its_answer_is_cut_off(run: Any) -> None:
             client.writer.transport.abort()
             with contextlib.suppress(ConnectionError):
                 await client.close()
+
+    run(scenario())
+
+
+def test_requests_sent_in_one_go_are_answered_in_their_order(run: Any, at_once: bool) -> None:
+    async def scenario() -> None:
+        answered_at_once = []
+
+        class Watched(PromptRunner if at_once else InProcessRunner):  # type: ignore[misc]
+            def predict_now(self, rows: Any) -> Any:
+                answered_at_once.append(rows.column("count").to_pylist()[0][0])
+                return super().predict_now(rows)
+
+        async def first(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+            return [{"count": row["count"][:1]} for row in rows]
+
+        spec, log = deployment_spec(), MemoryLog()
+        runner = (
+            Watched(first, FORECAST_IN, FORECAST_IN) if at_once else InProcessRunner(first, FORECAST_IN, FORECAST_IN)
+        )
+        async with served(inference_app([runner], spec=spec, log=log), spec) as address:
+            client = await Client.to(address)
+            bodies = [orjson.dumps([{"count": [n, 7]}]) for n in range(5)]
+            await client.send(b"".join(head(length=len(body)) + body for body in bodies))
+            found = [json.loads((await client.answer())[2])[0]["out"]["count"][0] for _ in bodies]
+            assert found == [0, 1, 2, 3, 4]
+            await client.send(head(length=len(bodies[0])) + bodies[0])
+            assert (await client.answer())[0] == 200
+            client.writer.close()
+        logged: list[Any] = [batch.column("in.count").to_pylist() for batch in log.answered]
+        assert logged == [[[n, 7]] for n in (0, 1, 2, 3, 4, 0)]
+        if at_once:  # the first of those that came together, so that other connections have their turn
+            assert answered_at_once == [0, 0]
+
+    run(scenario())
+
+
+def test_an_answer_at_once_closes_the_connection_when_it_should(run: Any) -> None:
+    async def scenario() -> None:
+        spec = deployment_spec()
+        app = inference_app(spec=spec)
+        async with served(app, spec) as address:
+            for close in ("Connection: close", "Connection: Close"):
+                client = await Client.to(address)
+                await client.send(head(close) + BODY)
+                status, headers, _ = await client.answer()
+                assert (status, headers["connection"]) == (200, "close")
+                assert await client.rest() == b""
+                client.writer.close()
+            client = await Client.to(address)
+            app.draining = True
+            await client.send(head() + BODY)
+            assert (await client.answer())[1]["connection"] == "close"
+            assert await client.rest() == b""
+            client.writer.close()
 
     run(scenario())

@@ -3,27 +3,36 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 import logging
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
+import pyarrow as pa
 import pytest
+import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from inference_builders import (
+    FORECAST_IN,
     FORECAST_ROW,
     InProcessRunner,
     MemoryLog,
+    PromptRunner,
     access_token,
     ask,
     call,
     deployment_spec,
     forecast,
     inference_app,
+    model_spec,
 )
 
 from bettong.errors import ModelFailed, StorageFull, Unavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 BODY = orjson.dumps([{"count": FORECAST_ROW}])
 Rows = list[dict[str, Any]]
@@ -121,7 +130,10 @@ def test_another_method_is_told_which_one_is_taken(path: str, method: str, allow
     [
         ({"content-type": None}, BODY, "", 415, "Content-Type is missing"),
         ({"content-type": "text/csv"}, BODY, "", 415, "format=pandas-records"),
-        ({"content-encoding": "gzip"}, BODY, "", 415, "Content-Encoding"),
+        ({"content-encoding": "br"}, BODY, "", 415, "Send it as it is, or as one of: gzip, zstd."),
+        ({"content-encoding": "gzip, zstd"}, BODY, "", 415, "Content-Encoding"),
+        ({"content-encoding": "gzip"}, BODY, "", 400, "not whole gzip data"),
+        ({"content-encoding": "zstd"}, BODY, "", 400, "not whole zstd data"),
         ({"content-length": "99999999999"}, BODY, "", 413, "max_body_bytes"),
         ({"content-length": "abc"}, BODY, "", 413, "max_body_bytes"),
         ({}, [b"x" * 600, b"x" * 600], "", 413, "larger than 1000 bytes"),
@@ -150,6 +162,32 @@ def test_bad_input_is_told_what_was_found_and_expected(
     assert app.in_flight == 0
     assert not log.answered
     assert [batch.column("error").to_pylist() for batch in log.failed] == [[error["error"]]]
+
+
+@pytest.mark.parametrize(
+    ("encoding", "pack"),
+    [("gzip", gzip.compress), ("X-GZIP ", gzip.compress), ("zstd", zstandard.compress), ("identity", bytes)],
+)
+def test_packed_bodies_are_unpacked(encoding: str, pack: Callable[[bytes], bytes]) -> None:
+    log = MemoryLog()
+
+    reply = ask(inference_app(log=log), pack(BODY), headers={"content-encoding": encoding})
+
+    assert reply.status == 200
+    assert log.answered[0].column("in.count").to_pylist() == [FORECAST_ROW]
+
+
+@pytest.mark.parametrize(("encoding", "pack"), [("gzip", gzip.compress), ("zstd", zstandard.compress)])
+def test_a_body_that_unpacks_to_too_much_is_refused(encoding: str, pack: Callable[[bytes], bytes]) -> None:
+    log = MemoryLog()
+    app = inference_app(spec=deployment_spec(max_body_bytes=2**20), log=log)
+
+    whole = ask(app, pack(BODY + b" " * (2**20 - len(BODY))), headers={"content-encoding": encoding})
+    beyond = ask(app, pack(BODY + b" " * (2**20 - len(BODY) + 1)), headers={"content-encoding": encoding})
+
+    assert (whole.status, beyond.status) == (200, 413)
+    assert "unpacks to more than 1048576 bytes (max_body_bytes)" in error_of(beyond)["error"]
+    assert len(log.failed) == 1
 
 
 def test_a_failed_inference_is_in_the_failures_log_with_what_could_be_read() -> None:
@@ -385,3 +423,123 @@ def test_no_request_of_a_caller_is_a_fault_of_ours(body: bytes, content_type: st
     reply = ask(inference_app(), body, headers={"content-type": content_type}, query=query)
 
     assert reply.status == 200 or 400 <= reply.status < 500
+
+
+# --- at once ----------------------------------------------------------------------------------------------------------
+
+
+async def picky(rows: Rows) -> Rows:
+    """A model of many moods, by the first number of a request."""
+    match rows[0]["count"][:1]:
+        case [1]:
+            raise ModelFailed("It is too cold.", "Warm it up.")
+        case [2]:
+            raise Unavailable("It is away.")
+        case [3]:
+            raise KeyError("inner detail")
+        case [4]:
+            return rows[1:]
+        case [5]:
+            await asyncio.sleep(0)
+    return [{"count": row["count"]} for row in rows]
+
+
+HEADERS: dict[str, str | None] = {
+    "host": "127.0.0.1:8080",
+    "content-type": "application/json",
+    "x-request-id": "r-1",
+    "authorization": f"Bearer {access_token(life_s=60)}",
+}
+ODD_HEADERS: list[dict[str, str | None]] = [
+    {}, {"host": None}, {"host": "evil.example.com"}, {"authorization": None}, {"authorization": "Bearer x"},
+    {"content-type": "text/plain"}, {"content-type": "application/vnd.apache.arrow.file"}, {"accept": "*/*"},
+    {"accept": "application/vnd.apache.arrow.stream"}, {"accept": "application/json; format=wallaroo"},
+    {"content-encoding": "gzip"}, {"content-encoding": "identity"},
+]  # fmt: skip
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    body=st.lists(st.integers(0, 6), max_size=3).map(lambda n: orjson.dumps([{"count": n}, {"count": [9]}]))
+    | st.sampled_from([b"", b"[", b"[]", b'[{"count":[null]}]', b'[{"count":[1.5]}]', b" " * 1000]),
+    changes=st.sampled_from(ODD_HEADERS),
+    query=st.sampled_from(["", "dataset[]=out", "dataset[]=nonsense", "dataset.separator=_", "dataset[]=out#x"]),
+    path=st.sampled_from(["/infer", "/pipelines/rental-forecast", "/healthz", "/pipelines", "/elsewhere", "/%69nfer"]),
+    method=st.sampled_from(["POST", "POST", "POST", "GET", "HEAD"]),
+    refusal=st.sampled_from([None, None, None, StorageFull("full"), OSError(28, "full")]),
+)
+def test_what_is_answered_at_once_is_what_a_task_would_answer(
+    body: bytes, changes: dict[str, str | None], query: str, path: str, method: str, refusal: Exception | None
+) -> None:
+    headers = HEADERS | changes
+    spec = deployment_spec(max_body_bytes=900)
+    task_log, now_log = MemoryLog(refusal=refusal), MemoryLog(refusal=refusal)
+    in_a_task, at_once = (
+        inference_app([kind(picky, FORECAST_IN, FORECAST_IN)], spec=spec, log=log)
+        for kind, log in ((InProcessRunner, task_log), (PromptRunner, now_log))
+    )
+
+    given_headers = [(name.encode(), value.encode()) for name, value in headers.items() if value is not None]
+    target = f"{path}?{query}" if query else path
+    now = at_once.now(method.encode(), target.encode(), given_headers, body)
+
+    if now is None:
+        assert (now_log.answered, now_log.failed) == ([], [])
+        return
+    plain = ask(in_a_task, body, path=path, method=method, query=query, headers=headers)
+    assert (now.status, dict(now.headers)) == (plain.status, plain.headers | {b"content-length": b"%d" % len(now.body)})
+    assert without_elapsed(bytes(now.body)) == without_elapsed(plain.body)
+    for ours, theirs in ((now_log.answered, task_log.answered), (now_log.failed, task_log.failed)):
+        assert [told(rows) for rows in ours] == [told(rows) for rows in theirs]
+
+
+def without_elapsed(body: bytes) -> Any:
+    try:
+        document = json.loads(body)
+    except ValueError:
+        return pa.ipc.open_stream(body).read_all().drop_columns(["metadata.elapsed"])
+    for row in document if isinstance(document, list) else []:
+        row.pop("elapsed", None)
+        row.get("metadata", {}).pop("elapsed", None)
+        row.pop("metadata_elapsed", None)
+    return document
+
+
+def told(rows: Any) -> Any:
+    return rows.drop_columns(["metadata.elapsed"]).to_pylist()
+
+
+def test_a_plain_inference_is_answered_at_once() -> None:
+    headers = [(name.encode(), value.encode()) for name, value in HEADERS.items() if value is not None]
+    app = inference_app([PromptRunner(forecast)])
+
+    reply = app.now(b"POST", b"/infer?dataset[]=out", headers, BODY)
+
+    assert reply is not None
+    assert (reply.status, json.loads(bytes(reply.body))) == (
+        200,
+        [{"out": {"forecast": [1764, 1749, 1743, 1741, 1740, 1740, 1740], "weekly_average": 1745.2858}}],
+    )
+    assert inference_app().now(b"POST", b"/infer", headers, BODY) is None, "this runner has to be awaited"
+    assert app.now(b"POST", b"/infer", headers, orjson.dumps([{"count": [1] * 40_000}])) is None, "it is too large"
+
+
+def test_a_later_step_that_takes_long_is_not_tried_at_once_again() -> None:
+    calls = []
+
+    async def quick(rows: Rows) -> Rows:
+        calls.append("quick")
+        return rows
+
+    async def slow(rows: Rows) -> Rows:
+        await asyncio.sleep(0)
+        return rows
+
+    spec = deployment_spec(models=(model_spec("a"), model_spec("b")))
+    runners = [PromptRunner(function, FORECAST_IN, FORECAST_IN) for function in (quick, slow)]
+    app = inference_app(runners, spec=spec)
+    headers = [(name.encode(), value.encode()) for name, value in HEADERS.items() if value is not None]
+
+    assert [app.now(b"POST", b"/infer", headers, BODY) for _ in range(5)] == [None] * 5
+    assert calls == ["quick"]
+    assert ask(app, BODY).status == 200

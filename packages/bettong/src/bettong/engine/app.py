@@ -8,14 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import re
 import time
-import uuid
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from urllib.parse import quote
 
 import orjson
 
 from bettong.engine.answer import Answer, AnswerShape, Origin, failed_batch
+from bettong.engine.body_coding import coding_of, unpack
 from bettong.engine.codec import Format, accepted, decode, encode, format_of
 from bettong.engine.dataset import parse_dataset
 from bettong.engine.deadlines import Deadlines
@@ -29,31 +33,45 @@ from bettong.errors import (
     StorageFull,
     TooLarge,
     Unavailable,
-    UnsupportedFormat,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, MutableMapping
+    from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 
     import pyarrow as pa
 
     from bettong.domain.deployments import DeploymentSpec
     from bettong.domain.ports import LogWriter
-    from bettong.engine.program import Program
+    from bettong.engine.dataset import Dataset
+    from bettong.engine.program import Program, Ran
     from bettong.engine.tokens import TokenVerifier
 
     Message = MutableMapping[str, Any]
     Headers = tuple[tuple[bytes, bytes], ...]
+    Fields = list[tuple[bytes, bytes]]
     Receive = Callable[[], Awaitable[Message]]
     Send = Callable[[Message], Awaitable[None]]
 
-BIG_BYTES = 2**20  # what is larger is decoded and encoded in a thread, so that the loop keeps answering others
+BIG_BYTES = 4 * 2**20  # what is larger is decoded and encoded in a thread, so that the loop keeps answering others
+PACKED_BYTES = 64 * 2**10  # what is larger is unpacked in a thread
+PROMPT_BYTES = 64 * 2**10  # what is larger is never answered at once
 LINGER_BYTES, LINGER_S = 64 * 2**20, 2.0  # how much of a refused body is still taken, so that its sender reads why
 JSON: Headers = ((b"content-type", b"application/json"),)
 _CONTENT_TYPES: dict[Format, Headers] = {form: ((b"content-type", form.value.encode()),) for form in Format}
 _REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,128}")
 
 logger = logging.getLogger("bettong.engine")
+
+
+T = TypeVar("T")
+
+
+class Reply(NamedTuple):
+    """A whole answer."""
+
+    status: int
+    headers: Fields
+    body: bytes | memoryview
 
 
 class _Gone(Exception):
@@ -95,6 +113,7 @@ class InferenceApp:
         self._shape = AnswerShape(program.input_schema, program.output_schema, self._origin, spec.max_logged_row_bytes)
         self._deadlines = Deadlines(spec.request_timeout_s)
         self._infer_paths = frozenset({"/infer", f"/pipelines/{spec.name}"})
+        self._prompt_paths = frozenset(quote(path).encode() for path in self._infer_paths)  # as they come, undecoded
         self._get: dict[str, Callable[[], bytes]] = {"/pipelines": self._pipelines, "/models": self._models}
 
     @property
@@ -122,7 +141,7 @@ class InferenceApp:
     async def _route(
         self, scope: Message, headers: dict[bytes, bytes], request_id: str, receive: Receive, send: Send
     ) -> None:
-        if (refusal := self._foreign_host(scope)) is not None:
+        if (refusal := self._foreign_host(scope["headers"])) is not None:
             status, text = refusal
             await self._send(send, status, JSON, error_body(status, text), request_id)
             return
@@ -149,8 +168,8 @@ class InferenceApp:
         else:
             raise _nothing_here()
 
-    def _foreign_host(self, scope: Message) -> tuple[int, str] | None:
-        hosts = [value for name, value in scope["headers"] if name == b"host"]
+    def _foreign_host(self, headers: Iterable[tuple[bytes, bytes]]) -> tuple[int, str] | None:
+        hosts = [value for name, value in headers if name == b"host"]
         if len(hosts) != 1:
             return 400, f"The request has {len(hosts)} Host headers. Send exactly one."
         if not self._hosts.takes(hosts[0]):
@@ -189,11 +208,8 @@ class InferenceApp:
     ) -> None:
         time_ms, attempt = self._now_ms(), _Attempt()
         try:
-            dataset = parse_dataset(scope["query_string"])
-            form = format_of(headers.get(b"content-type", b""))
-            wanted = accepted(headers.get(b"accept", b""))
-            if headers.get(b"content-encoding", b"identity").strip().lower() != b"identity":
-                raise UnsupportedFormat("The body has a Content-Encoding.", "Send it as it is (identity).")
+            asked = _asked(scope["query_string"], headers)
+            coding = coding_of(headers.get(b"content-encoding", b""))
             body = await self._read(headers, receive)
         except BadInput as error:
             self._log_failure(time_ms, attempt, error, request_id)
@@ -204,7 +220,12 @@ class InferenceApp:
         time_ms = self._now_ms()
         try:
             with self._deadlines.watch():
-                await self._run(form, body, attempt)
+                started = time.perf_counter_ns()
+                if coding is not None:
+                    body = await _beside(len(body) > PACKED_BYTES, unpack, coding, body, self._spec.max_body_bytes)
+                attempt.inputs = await _beside(len(body) > BIG_BYTES, self._decoded, asked.form, body)
+                attempt.elapsed_ns.append(time.perf_counter_ns() - started)
+                attempt.ran(await self._program.run(attempt.inputs))
         except TimeoutError:
             late = DeadlineExceeded(
                 f"The pipeline did not answer within {self._spec.request_timeout_s:g} s (request_timeout_s).",
@@ -215,14 +236,64 @@ class InferenceApp:
         except Exception as error:
             self._log_failure(time_ms, attempt, error, request_id)
             raise
+        answer = self._logged(time_ms, attempt, request_id)
+        content = await _beside(answer.rows.nbytes > BIG_BYTES, encode, asked.wanted, answer, asked.dataset)
+        await self._send(send, 200, _CONTENT_TYPES[asked.wanted], content, request_id)
+
+    def now(self, method: bytes, target: bytes, headers: Fields, body: bytes) -> Reply | None:
+        """The answer to a whole request without a task of its own, when it is a plain inference of few bytes and all
+        its models answer at once. None for any other request, of which nothing was done then: `__call__` takes it.
+        """
+        spec, program = self._spec, self._program
+        path, _, query = target.partition(b"?")
+        given = dict(headers)
+        if (
+            not program.prompt
+            or method != b"POST"
+            or path not in self._prompt_paths
+            or len(body) > min(PROMPT_BYTES, spec.max_body_bytes)
+            or b"content-encoding" in given
+            or b"#" in query
+            or self._in_flight >= spec.max_queued_requests
+            or self._foreign_host(headers) is not None
+        ):
+            return None
+        try:
+            if not self._verifier.verify(given.get(b"authorization")).may_see(spec.workspace_id):
+                return None
+            asked = _asked(query, given)
+        except BettongError:
+            return None
+        request_id = _request_id(given.get(b"x-request-id"))
+        time_ms, attempt = self._now_ms(), _Attempt()
+        try:
+            try:
+                started = time.perf_counter_ns()
+                attempt.inputs = self._decoded(asked.form, body)
+                attempt.elapsed_ns.append(time.perf_counter_ns() - started)
+                if (ran := program.run_now(attempt.inputs)) is None:
+                    return None
+                attempt.ran(ran)
+            except Exception as error:
+                self._log_failure(time_ms, attempt, error, request_id)
+                raise
+            answer = self._logged(time_ms, attempt, request_id)
+            content = encode(asked.wanted, answer, asked.dataset)
+        except Exception as error:
+            told = problem(error, request_id)
+            return Reply(told.status, self._fields(told.headers, told.body, request_id), told.body)
+        return Reply(200, self._fields(_CONTENT_TYPES[asked.wanted], content, request_id), content)
+
+    def _decoded(self, form: Format, body: bytes) -> pa.Table:
+        limit = max(self._spec.max_body_bytes, BIG_BYTES)
+        return decode(form, body, self._program.input_schema, max_unpacked_bytes=limit)
+
+    def _logged(self, time_ms: int, attempt: _Attempt, request_id: str) -> Answer:
+        """The answer of an attempt that went through, once it is in the log."""
         inputs, outputs = attempt.complete()
         answer = Answer(self._shape, time_ms, inputs, outputs, attempt.elapsed_ns, request_id)
         self._append(answer)
-        if answer.rows.nbytes > BIG_BYTES:
-            content = await asyncio.to_thread(encode, wanted, answer, dataset)
-        else:
-            content = encode(wanted, answer, dataset)
-        await self._send(send, 200, _CONTENT_TYPES[wanted], content, request_id)
+        return answer
 
     async def _read(self, headers: dict[bytes, bytes], receive: Receive) -> bytes:
         limit = self._spec.max_body_bytes
@@ -245,19 +316,6 @@ class InferenceApp:
         if size > limit:
             raise _too_large(limit)
         return b"".join(parts)
-
-    async def _run(self, form: Format, body: bytes, attempt: _Attempt) -> None:
-        """Fill `attempt` as far as it goes."""
-        started = time.perf_counter_ns()
-        schema, limit = self._program.input_schema, max(self._spec.max_body_bytes, BIG_BYTES)
-        if len(body) > BIG_BYTES:
-            attempt.inputs = await asyncio.to_thread(decode, form, body, schema, max_unpacked_bytes=limit)
-        else:
-            attempt.inputs = decode(form, body, schema, max_unpacked_bytes=limit)
-        attempt.elapsed_ns.append(time.perf_counter_ns() - started)
-        ran = await self._program.run(attempt.inputs)
-        attempt.outputs = ran.outputs
-        attempt.elapsed_ns.extend(ran.elapsed_ns)
 
     def _append(self, answer: Answer) -> None:
         try:
@@ -288,11 +346,15 @@ class InferenceApp:
     # --- answers
 
     async def _send(self, send: Send, status: int, headers: Headers, body: bytes | memoryview, request_id: str) -> None:
+        fields = self._fields(headers, body, request_id)
+        await send({"type": "http.response.start", "status": status, "headers": fields})
+        await send({"type": "http.response.body", "body": body})
+
+    def _fields(self, headers: Headers, body: bytes | memoryview, request_id: str) -> Fields:
         fields = [*headers, (b"content-length", b"%d" % len(body)), (b"x-request-id", request_id.encode())]
         if self.draining:
             fields.append((b"connection", b"close"))
-        await send({"type": "http.response.start", "status": status, "headers": fields})
-        await send({"type": "http.response.body", "body": body})
+        return fields
 
     async def _cut_off(self, error: TooLarge, request_id: str, receive: Receive, send: Send) -> None:
         """Refuse a body before it is here. Closing at once would reset the connection and lose the answer on its way,
@@ -340,6 +402,11 @@ class _Attempt:
         self.outputs: pa.Table | None = None
         self.elapsed_ns: list[int] = []
 
+    def ran(self, ran: Ran) -> None:
+        """Keep what the program gave."""
+        self.outputs = ran.outputs
+        self.elapsed_ns.extend(ran.elapsed_ns)
+
     def complete(self) -> tuple[pa.Table, pa.Table]:
         """Inputs and outputs of an attempt that went through."""
         if self.inputs is None or self.outputs is None:
@@ -347,11 +414,39 @@ class _Attempt:
         return self.inputs, self.outputs
 
 
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What a request's head says of its body and its answer."""
+
+    form: Format
+    wanted: Format
+    dataset: Dataset
+
+
+def _asked(query: bytes, headers: dict[bytes, bytes]) -> _Asked:
+    """Raises BadInput when the head asks for what there is not."""
+    return _asked_for(query, headers.get(b"content-type", b""), headers.get(b"accept", b""))
+
+
+@lru_cache(maxsize=256)
+def _asked_for(query: bytes, content_type: bytes, accept: bytes) -> _Asked:
+    dataset = parse_dataset(query)
+    return _Asked(format_of(content_type), accepted(accept), dataset)
+
+
+async def _beside(apart: bool, work: Callable[..., T], *arguments: Any) -> T:
+    """Do `work`, in a thread if it is so much that the loop would keep others waiting."""
+    if apart:
+        return await asyncio.to_thread(work, *arguments)
+    return work(*arguments)
+
+
 def _request_id(sent: bytes | None) -> str:
     """The caller's id when it is 1 to 128 visible ASCII characters, else a new one."""
     if sent is not None and _REQUEST_ID.fullmatch(sent):
         return sent.decode("ascii")
-    return str(uuid.uuid4())
+    text = os.urandom(16).hex()  # as a UUID of version 4 is written, at a quarter of what making one takes
+    return f"{text[:8]}-{text[8:12]}-4{text[13:16]}-a{text[17:20]}-{text[20:]}"
 
 
 def _nothing_here() -> NotFound:

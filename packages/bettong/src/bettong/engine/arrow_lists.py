@@ -39,8 +39,11 @@ def list_array(lengths: np.ndarray[Any, np.dtype[np.int64]], child: Callable[[],
             f"found a list of {lengths[at]} values, expected exactly {kind.list_size}",
             f"Send {kind.list_size} values in every list.",
         )
-    offsets = np.zeros(len(lengths) + 1, np.int64)
-    np.cumsum(lengths, out=offsets[1:])
+    if len(lengths) == 1:
+        offsets = np.array((0, lengths[0]))
+    else:
+        offsets = np.zeros(len(lengths) + 1, np.int64)
+        np.cumsum(lengths, out=offsets[1:])
     if pa.types.is_list(kind) and offsets[-1] > MAX_VALUES:
         raise Fault(0, "found more values than one column holds", "Send fewer rows in one request.")
     try:

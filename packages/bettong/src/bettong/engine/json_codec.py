@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from bettong.engine.arrow_types import Array, Kind
 
 _DAY_MS = 86_400_000
+_FLOAT_LIMITS = {dtype: float(np.finfo(dtype).max) for dtype in (np.float16, np.float32)}
 _WORDS: dict[type, str] = {
     bool: "a boolean",
     int: "an integer",
@@ -189,6 +190,9 @@ def _floats(values: list[Any], kind: Kind) -> Array:
     _expect(values, (int, float), "a number")
     numbers = np.array(values, dtype=np.float64)
     if (dtype := kind.to_pandas_dtype()) is not np.float64:
+        limit = _FLOAT_LIMITS[dtype]
+        if numbers.size and -limit < numbers.min() and numbers.max() < limit:
+            return number_array(numbers.astype(dtype), kind)
         # JSON has no infinity, so one that is here is made by the narrower type
         with np.errstate(over="ignore"):
             numbers = numbers.astype(dtype)

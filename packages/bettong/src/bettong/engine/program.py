@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import pyarrow as pa
 
 from bettong.domain.models import is_native
 from bettong.engine.faults import Fault
 from bettong.engine.joints import fits, handed_on
-from bettong.errors import BadInput, ModelFailed, Unavailable
+from bettong.engine.runners.base import Prompt
+from bettong.errors import BadInput, BettongError, ModelFailed, Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,6 +45,8 @@ class Program:
                 "Deploy at least one model step, and give one runner per step.",
             )
         self._runners = tuple(runners)
+        prompt = tuple(runner for runner in runners if isinstance(runner, Prompt))
+        self._prompt = prompt if len(prompt) == len(runners) else ()
         self._places = tuple(
             f"Step {at} of pipeline '{spec.name}', model '{model.name}'" for at, model in enumerate(spec.models, 1)
         )
@@ -59,6 +62,11 @@ class Program:
     def output_schema(self) -> pa.Schema:
         return self._runners[-1].output_schema
 
+    @property
+    def prompt(self) -> bool:
+        """Whether `run_now` may give something."""
+        return bool(self._prompt)
+
     async def run(self, rows: pa.Table) -> Ran:
         """Take rows of the input schema through every step.
 
@@ -70,25 +78,52 @@ class Program:
         """
         elapsed = []
         started = time.perf_counter_ns()
-        for at, (runner, place) in enumerate(zip(self._runners, self._places, strict=True)):
+        for at, runner in enumerate(self._runners):
             try:
                 outputs = await runner.predict(rows if at == 0 else _select(rows, runner.input_schema))
-            except (ModelFailed, Unavailable) as error:
-                raise type(error)(f"{place}: {error.problem}", error.next_step) from error
-            except BadInput as error:
-                if at == 0:
-                    raise
-                raise ModelFailed(f"{place}: {error.problem}", error.next_step) from error  # not the caller's rows
-            if outputs.num_rows != rows.num_rows or outputs.schema != runner.output_schema:
-                raise ModelFailed(
-                    f"{place}: it returned {outputs.num_rows} rows of {_shown(outputs.schema)} for {rows.num_rows}.",
-                    f"Return one row per row that came in, with {_shown(runner.output_schema)}.",
-                )
-            rows = outputs
+            except BettongError as error:
+                self._raise(at, error)
+            rows = self._checked(at, outputs, rows.num_rows)
             now = time.perf_counter_ns()
             elapsed.append(now - started)
             started = now
         return Ran(rows, tuple(elapsed))
+
+    def run_now(self, rows: pa.Table) -> Ran | None:
+        """What `run` gives and raises, at once; None when some step takes longer than the event loop can wait."""
+        elapsed = []
+        started = time.perf_counter_ns()
+        for at, runner in enumerate(self._prompt):
+            try:
+                outputs = runner.predict_now(rows if at == 0 else _select(rows, self._runners[at].input_schema))
+            except BettongError as error:
+                self._raise(at, error)
+            if outputs is None:
+                if at:
+                    self._prompt = ()  # else the steps before it would run twice for every request
+                return None
+            rows = self._checked(at, outputs, rows.num_rows)
+            now = time.perf_counter_ns()
+            elapsed.append(now - started)
+            started = now
+        return Ran(rows, tuple(elapsed)) if elapsed else None
+
+    def _raise(self, at: int, error: BettongError) -> NoReturn:
+        """Tell an error of step `at` to the caller."""
+        if isinstance(error, BadInput) and at > 0:  # not the caller's rows
+            raise ModelFailed(f"{self._places[at]}: {error.problem}", error.next_step) from error
+        if isinstance(error, (ModelFailed, Unavailable)):
+            raise type(error)(f"{self._places[at]}: {error.problem}", error.next_step) from error
+        raise error
+
+    def _checked(self, at: int, outputs: pa.Table, rows: int) -> pa.Table:
+        schema = self._runners[at].output_schema
+        if outputs.num_rows != rows or outputs.schema != schema:
+            raise ModelFailed(
+                f"{self._places[at]}: it returned {outputs.num_rows} rows of {_shown(outputs.schema)} for {rows}.",
+                f"Return one row per row that came in, with {_shown(schema)}.",
+            )
+        return outputs
 
 
 def _check_joint(outputs: pa.Schema, inputs: pa.Schema, places: Sequence[str], *, native: bool) -> None:

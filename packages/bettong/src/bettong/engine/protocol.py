@@ -1,6 +1,8 @@
 """uvicorn's HTTP protocol with the bounds it lacks: slow heads, slow bodies, slow readers, heads without end.
 
-The hot path (a request that arrives whole) sets no timer: they start only when something is left waiting.
+The hot path (a request that arrives whole) sets no timer: they start only when something is left waiting. And an
+application that can answer such a request at once is asked before a task is made for it: task, events and the answer's
+two messages cost more than a small model.
 """
 
 from __future__ import annotations
@@ -9,7 +11,7 @@ from enum import Enum, auto
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Protocol
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 if TYPE_CHECKING:
     import asyncio
@@ -23,6 +25,16 @@ class _Expects(Enum):
     HEAD = auto()  # the first byte of a head, or the rest of one
     BODY = auto()
     NOTHING = auto()  # it has sent a whole request
+
+
+class Prompt(Protocol):
+    """An ASGI application that answers some requests without waiting for anything."""
+
+    def now(
+        self, method: bytes, target: bytes, headers: list[tuple[bytes, bytes]], body: bytes
+    ) -> tuple[int, list[tuple[bytes, bytes]], bytes | memoryview] | None:
+        """Status, headers and body of the answer to a whole request; None when `__call__` has to take it, and always
+        for HEAD. Never raises. Names of headers are in small letters."""
 
 
 class Bounds(Protocol):
@@ -73,6 +85,9 @@ class _GuardedProtocol(HttpToolsProtocol):  # type: ignore[misc]  # uvicorn is u
         self._reading: asyncio.TimerHandle | None = None
         self._reading_for: _Expects | None = None
         self._writing: asyncio.TimerHandle | None = None
+        self._now: Any = getattr(self.app, "now", None)
+        self._held: list[bytes] | None = None  # the body so far of a request that uvicorn was not told of yet
+        self._answered = False  # a request was answered at once under this `data_received`
 
     def connection_made(self, transport: asyncio.Transport) -> None:
         super().connection_made(transport)
@@ -85,11 +100,13 @@ class _GuardedProtocol(HttpToolsProtocol):  # type: ignore[misc]  # uvicorn is u
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        body_before = self._body_bytes
+        body_before, self._answered = self._body_bytes, False
         super().data_received(data)
         if self.transport.is_closing():
+            self._held = None
             self._stop_waiting()
             return
+        self._hand_on()
         if self._expects is not _Expects.NOTHING and self._body_bytes == body_before:
             self._head_bytes += len(data)  # of a head, trailer or chunk header that is not complete yet
             if self._head_bytes > self.max_head_bytes:
@@ -100,6 +117,8 @@ class _GuardedProtocol(HttpToolsProtocol):  # type: ignore[misc]  # uvicorn is u
         elif self._expects is _Expects.HEAD:
             if self._reading_for is not _Expects.HEAD:
                 self._wait_for(_Expects.HEAD)
+        elif self._answered:
+            self._stop_waiting()  # keep-alive has begun
         elif self.cycle is None or self.cycle.response_complete:
             # answered already, and what came since (blank lines) began no new request
             if self._reading_for is not _Expects.HEAD:
@@ -129,16 +148,62 @@ class _GuardedProtocol(HttpToolsProtocol):  # type: ignore[misc]  # uvicorn is u
         self._expects = _Expects.BODY
         self._head_bytes = 0
         self._stop_waiting()
-        super().on_headers_complete()
+        if (
+            self._now is None
+            or self._answered  # at most one at a time: others wait for the loop, too
+            or self.expect_100_continue
+            or (self.cycle is not None and not self.cycle.response_complete)
+            or self.flow.write_paused
+            or self.parser.should_upgrade()
+        ):
+            super().on_headers_complete()
+        else:
+            self._held = []
 
     def on_body(self, body: bytes) -> None:
         self._body_bytes += len(body)
-        super().on_body(body)
+        if self._held is None:
+            super().on_body(body)
+        else:
+            self._held.append(body)
 
     def on_message_complete(self) -> None:
         self._expects = _Expects.NOTHING
         self._begun = False
-        super().on_message_complete()
+        if self._held is None or not self._answer_now(b"".join(self._held)):
+            self._hand_on()
+            super().on_message_complete()
+
+    # --- answering at once
+
+    def _hand_on(self) -> None:
+        """Tell uvicorn what it was not told of a request: it makes a task for it."""
+        if (held := self._held) is not None:
+            self._held = None
+            super().on_headers_complete()
+            for part in held:
+                super().on_body(part)
+
+    def _answer_now(self, body: bytes) -> bool:
+        """Whether the application answered the whole request; then the answer is written."""
+        reply = self._now(self.parser.get_method(), self.url, self.headers, body)
+        if reply is None:
+            return False
+        self._held, self._answered = None, True
+        status, headers, content = reply
+        keep_alive = self.parser.should_keep_alive() and self.parser.get_http_version() != "1.0"
+        parts = [STATUS_LINE[status]]
+        for name, value in (*self.server_state.default_headers, *headers):
+            if name == b"connection":
+                keep_alive = False
+            else:
+                parts += (name, b": ", value, b"\r\n")
+        parts += (b"\r\n" if keep_alive else b"connection: close\r\n\r\n", content)
+        self.transport.write(b"".join(parts))
+        if not keep_alive:
+            self.transport.close()
+        self.on_response_complete()
+        return True
 
     def _count(self, size: int) -> None:
         self._head_bytes += size

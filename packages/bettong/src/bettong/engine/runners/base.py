@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -35,3 +35,12 @@ class Runner(Protocol):
         """Stop; requests in flight fail. Twice is no error."""
 
     def observed(self) -> ObservedWorker: ...
+
+
+@runtime_checkable
+class Prompt(Protocol):
+    """A runner that can often answer at once, without a task for the request: what that saves is more than a small
+    model takes."""
+
+    def predict_now(self, rows: pa.Table) -> pa.Table | None:
+        """What `predict` gives and raises; None when it would keep the event loop too long, and nothing was done."""

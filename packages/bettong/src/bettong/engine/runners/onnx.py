@@ -79,6 +79,23 @@ class OnnxRunner:
         self._state = State.RUNNING
 
     async def predict(self, rows: pa.Table) -> pa.Table:
+        if (prompt := self.predict_now(rows)) is not None:
+            return prompt
+        options = onnxruntime.RunOptions()
+        loop = asyncio.get_running_loop()
+        self._beside.add(options)
+        try:
+            answer, took_ns = await loop.run_in_executor(self._sessions.pool, self._timed, self._session, rows, options)
+        except asyncio.CancelledError:
+            options.terminate = True  # nobody waits for it any more
+            raise
+        finally:
+            self._beside.discard(options)
+        self._cost.took(rows.nbytes, took_ns)
+        return answer
+
+    def predict_now(self, rows: pa.Table) -> pa.Table | None:
+        """Implements `runners.base.Prompt`."""
         if self._session is None:
             raise Unavailable(f"Model '{self._model.name}' was stopped or is not loaded.", "Deploy its pipeline again.")
         if rows.num_rows == 0:
@@ -89,21 +106,9 @@ class OnnxRunner:
                 f"Send a multiple of {self._chunk} rows, or save the model with a dynamic first dimension.",
             )
         size = rows.nbytes
-        options = onnxruntime.RunOptions()
-        if self._cost.expected_ns(size) <= INLINE_NS:
-            answer, took_ns = self._timed(self._session, rows, options)
-        else:
-            loop = asyncio.get_running_loop()
-            self._beside.add(options)
-            try:
-                answer, took_ns = await loop.run_in_executor(
-                    self._sessions.pool, self._timed, self._session, rows, options
-                )
-            except asyncio.CancelledError:
-                options.terminate = True  # nobody waits for it any more
-                raise
-            finally:
-                self._beside.discard(options)
+        if self._cost.expected_ns(size) > INLINE_NS:
+            return None
+        answer, took_ns = self._timed(self._session, rows, onnxruntime.RunOptions())
         self._cost.took(size, took_ns)
         return answer
 
