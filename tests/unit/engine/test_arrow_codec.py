@@ -9,6 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bettong.engine.arrow_codec import decode_arrow, encode_arrow
+from bettong.engine.dataset import Dataset
+from bettong.engine.json_answer import encode_batch
 from bettong.errors import BadInput, TooLarge
 
 LIMIT = 2**20
@@ -102,6 +104,30 @@ def test_columns_are_cast_where_nothing_is_lost(kind: Any, sent: Any, kept: Any)
 )  # fmt: skip
 def test_columns_that_would_lose_something_are_refused(kind: Any, sent: Any, words: str) -> None:
     assert words in refusal(kind, sent)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_columns_of_the_right_type_are_not_copied(stream: bool) -> None:
+    kind = pa.list_(pa.list_(pa.float32(), 2))
+    schema = pa.schema([pa.field("x", kind), pa.field("y", pa.int8())])
+    sent = pa.table({"x": [[[1, 2]], [[3, 4], [5, 6]]], "y": [1, 2]}, schema=schema)
+    body = body_of(sent, stream=stream)
+
+    table = decode_arrow(body, schema, max_unpacked_bytes=LIMIT)
+
+    start = pa.py_buffer(body).address
+    arrays: list[Any] = [column.chunk(0) for column in table.columns]
+    for buffer in (buffer for array in arrays for buffer in array.buffers() if buffer is not None):
+        assert start <= buffer.address < start + len(body)
+    assert table.equals(sent)
+
+
+def test_lists_of_which_there_are_none_may_come_without_offsets() -> None:
+    inner = pa.Array.from_buffers(pa.list_(pa.int8()), 0, [None, None], children=[pa.array([], pa.int8())])
+    outer = pa.Array.from_buffers(pa.list_(pa.list_(pa.int8())), 1, [None, pa.py_buffer(bytes(8))], children=[inner])
+
+    assert column_of(outer.type, outer) == [[]]
+    assert encode_batch(pa.record_batch([outer], names=["out.x"]), Dataset()) == b'[{"out":{"x":[]}}]'
 
 
 @pytest.mark.parametrize("stream", [False, True])

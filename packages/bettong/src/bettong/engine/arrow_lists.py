@@ -62,3 +62,21 @@ def number_array(numbers: np.ndarray[Any, Any], kind: Kind) -> Array:
     """An array of the numeric type `kind` over the memory of `numbers`, which are of that type."""
     memory: Any = numbers
     return pa.Array.from_buffers(kind, len(numbers), [None, pa.py_buffer(memory)], null_count=0)
+
+
+def list_bounds(array: Array) -> np.ndarray[Any, Any]:
+    """Where each list begins in `array.values`, and where the last one ends; shape (lists + 1,)."""
+    kind, first, count = array.type, array.offset, len(array)
+    if pa.types.is_fixed_size_list(kind):
+        bounds: np.ndarray[Any, Any] = np.arange(first, first + count + 1) * kind.list_size
+        return bounds
+    width = np.dtype(np.int64 if pa.types.is_large_list(kind) else np.int32)
+    if not (buffer := array.buffers()[1]):
+        return np.zeros(1, width)  # an empty array may come without
+    return np.frombuffer(buffer, width, count + 1, first * width.itemsize)
+
+
+def list_values(array: Array, bounds: np.ndarray[Any, Any]) -> Array:
+    """The values of all lists, none of which is null: what `flatten()` gives, at a tenth of its cost."""
+    values, start, end = array.values, int(bounds[0]), int(bounds[-1])
+    return values if start == 0 and end == len(values) else values.slice(start, end - start)

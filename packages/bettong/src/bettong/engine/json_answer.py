@@ -18,9 +18,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import orjson
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from bettong.engine.arrow_lists import is_list
+from bettong.engine.arrow_lists import is_list, list_bounds, list_values
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -166,12 +165,12 @@ def _regular(array: Array) -> np.ndarray[Any, Any] | None:
     while is_list(array.type):
         if array.null_count:
             return None
-        bounds = _bounds(array)
+        bounds = list_bounds(array)
         length = int(bounds[1] - bounds[0]) if len(bounds) > 1 else 0
         if len(bounds) > 2 and (np.diff(bounds) != length).any():
             return None
         shape.append(length)
-        array = _values(array, bounds)
+        array = list_values(array, bounds)
     if array.null_count or not _is_number(array.type) or not len(array):
         return None
     numbers: np.ndarray[Any, Any] = array.to_numpy(zero_copy_only=False)
@@ -182,28 +181,12 @@ def _number_slices(array: Array) -> list[np.ndarray[Any, Any]] | None:
     """The values of each row of a column of lists of numbers; None for any other column."""
     if not is_list(array.type) or array.null_count or not _is_number(array.type.value_type):
         return None
-    bounds = _bounds(array)
-    values = _values(array, bounds)
+    bounds = list_bounds(array)
+    values = list_values(array, bounds)
     if values.null_count:
         return None
     numbers = values.to_numpy(zero_copy_only=False)
     return [numbers[start:end] for start, end in pairwise((bounds - bounds[0]).tolist())]
-
-
-def _bounds(array: Array) -> np.ndarray[Any, Any]:
-    """Where each list begins in `array.values`, and where the last one ends; shape (lists + 1,)."""
-    kind, first, count = array.type, array.offset, len(array)
-    if pa.types.is_fixed_size_list(kind):
-        bounds: np.ndarray[Any, Any] = np.arange(first, first + count + 1) * kind.list_size
-        return bounds
-    width = np.dtype(np.int64 if pa.types.is_large_list(kind) else np.int32)
-    return np.frombuffer(array.buffers()[1], width, count + 1, first * width.itemsize)
-
-
-def _values(array: Array, bounds: np.ndarray[Any, Any]) -> Array:
-    """The values of all lists: what `flatten()` gives, at a tenth of its cost."""
-    values, start, end = array.values, int(bounds[0]), int(bounds[-1])
-    return values if start == 0 and end == len(values) else values.slice(start, end - start)
 
 
 def _is_number(kind: Kind) -> bool:
@@ -246,10 +229,9 @@ def _per_row(array: Array) -> Sequence[Any]:
 
 
 def _slices(array: Array) -> list[Sequence[Any]]:
-    inner = _per_row(array.flatten())
-    lengths = pc.list_value_length(array).to_numpy(zero_copy_only=False)
-    bounds = [0, *np.cumsum(lengths).tolist()]
-    return [inner[start:end] for start, end in pairwise(bounds)]
+    bounds = list_bounds(array)
+    inner = _per_row(list_values(array, bounds))
+    return [inner[start:end] for start, end in pairwise((bounds - bounds[0]).tolist())]
 
 
 def _with_nulls(array: Array) -> list[Any]:
