@@ -115,6 +115,9 @@ class NumpyRunner:
         column = pa.Array.from_buffers(kind, rows.num_rows, [None, offsets], children=[flat])
         return pa.Table.from_arrays([column], schema=self.output_schema)
 
+    def predict_row(self, inputs: list[np.ndarray[Any, Any]]) -> list[np.ndarray[Any, Any]] | None:
+        return [self._model(inputs[0])] if inputs[0].ndim == 2 else None
+
     async def close(self) -> None: ...
 
     def observed(self) -> ObservedWorker:

@@ -123,3 +123,9 @@ def whole_rows(shape: LogShape, time_ms: int, shared: Sequence[Any], rows: pa.Re
         for field in shape.schema
     ]
     return pa.RecordBatch.from_arrays(columns, schema=shape.schema)
+
+
+def row_batch(shape: LogShape, values: Sequence[Any]) -> pa.RecordBatch:
+    """The one row of numbers that `append_row` takes, as a batch."""
+    columns = [pa.array(array.tolist(), field.type) for field, array in zip(shape.by_row, values, strict=True)]
+    return pa.RecordBatch.from_arrays(columns, schema=shape.by_row)

@@ -98,6 +98,9 @@ class LineLog:
     def append_request(self, shape: LogShape, time_ms: int, shared: Sequence[Any], rows: pa.RecordBatch) -> None:
         self.append(rows)
 
+    def append_row(self, shape: LogShape, time_ms: int, shared: Sequence[Any], values: Sequence[Any]) -> None:
+        os.write(self._fd, b"1 ok\n")
+
     def close(self) -> None:
         os.close(self._fd)
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import jwt
 import pyarrow as pa
 import uvicorn
-from builders import whole_rows
+from builders import row_batch, whole_rows
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from uvicorn.server import ServerState
@@ -139,6 +139,9 @@ class MemoryLog:
 
     def append_request(self, shape: LogShape, time_ms: int, shared: Sequence[Any], rows: pa.RecordBatch) -> None:
         self.append(whole_rows(shape, time_ms, shared, rows))
+
+    def append_row(self, shape: LogShape, time_ms: int, shared: Sequence[Any], values: Sequence[Any]) -> None:
+        self.append_request(shape, time_ms, shared, row_batch(shape, values))
 
     def close(self) -> None: ...
 

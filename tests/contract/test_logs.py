@@ -5,11 +5,12 @@ from __future__ import annotations
 import datetime as dt
 import decimal
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
+import numpy as np
 import pyarrow as pa
 import pytest
-from builders import log_rows, request_rows, whole_rows
+from builders import log_rows, request_rows, row_batch, whole_rows
 
 from bettong.domain.logs import LogQuery, PageStatus
 from bettong.errors import BadInput, Unavailable
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from bettong.domain.logs import LogShape
     from bettong.domain.ports import LogReader, LogWriter
 
 TOPIC = "workspace-1-pipeline-rental-inference"
@@ -400,6 +402,100 @@ def test_rows_that_share_and_rows_that_do_not_take_turns(log: Log, newest_first:
         if (cursor := page.cursor) is None:
             break
     assert found == (list(range(12))[::-1] if newest_first else list(range(12)))
+
+
+ROW_SCHEMA = pa.schema(
+    [
+        pa.field("in.number", pa.int64()),
+        pa.field("in.tensor", pa.list_(pa.float32())),
+        pa.field("in.pair", pa.list_(pa.uint8(), 2), nullable=False),
+        pa.field("out.half", pa.float16()),
+        pa.field("out.large", pa.large_list(pa.field("inner", pa.uint64(), nullable=False))),
+    ]
+)
+
+
+def number_row(n: int) -> list[Any]:
+    """Values for `ROW_SCHEMA`, lists of a length that differs by row."""
+    return [
+        np.array([n], np.int64),
+        np.array([[float("nan"), -0.0, *range(n % 3)]], np.float32),
+        np.array([[n, 255]], np.uint8),
+        np.array([n / 2], np.float16),
+        np.array([[2**64 - 1] * (n % 2)], np.uint64),
+    ]
+
+
+def shape_of(by_row: pa.Schema) -> LogShape:
+    """That of `request_rows` with other columns by row."""
+    base = request_rows([0])[0]
+    time, *said = (field for field in base.schema if field.name not in base.by_row.names)
+    return replace(base, schema=pa.schema([time, *by_row, *said]), by_row=by_row)
+
+
+def test_rows_of_numbers_and_batches_take_turns_and_come_back_as_they_were(log: Log) -> None:
+    writer, shape, expected = log.writer(), shape_of(ROW_SCHEMA), []
+    for n in range(1, 30):
+        shared = request_rows([n])[1]
+        rows = row_batch(shape, number_row(n))
+        if n % 5 == 0:
+            writer.append_request(shape, 100 + n, shared, rows)
+        else:
+            writer.append_row(shape, 100 + n, shared, number_row(n))
+        expected.append(whole_rows(shape, 100 + n, shared, rows))
+    log.settle()
+
+    table = log.reader.page(LogQuery(TOPIC)).table
+
+    table.validate(full=True)
+    assert table.schema.equals(shape.schema)
+    assert repr(table.to_pylist()) == repr(pa.Table.from_batches(expected).to_pylist())
+    newest = log.reader.page(LogQuery(TOPIC, limit=3, newest_first=True, columns=("in.tensor", "in.number"))).table
+    assert newest["in.number"].to_pylist() == [29, 28, 27]
+    assert repr(newest["in.tensor"].to_pylist()) == repr([number_row(n)[1][0].tolist() for n in (29, 28, 27)])
+
+
+def test_lists_without_numbers_are_rows_too(log: Log) -> None:
+    shape = shape_of(pa.schema([pa.field("in.tensor", pa.list_(pa.float32()))]))
+    log.writer().append_row(shape, 1, request_rows([1])[1], [np.zeros((1, 0), np.float32)])
+    log.settle()
+
+    assert log.reader.page(LogQuery(TOPIC)).table["in.tensor"].to_pylist() == [[]]
+
+
+@pytest.mark.parametrize("at", range(5))
+@pytest.mark.parametrize("change", ["type", "rows", "dimensions", "size", "lacking"])
+def test_a_row_of_another_form_than_its_columns_is_refused(log: Log, at: int, change: str) -> None:
+    writer, shape, shared = log.writer(), shape_of(ROW_SCHEMA), request_rows([4])[1]
+    good, values = number_row(4), number_row(4)
+    match change:
+        case "type":
+            values[at] = values[at].astype(np.float64)
+        case "rows":
+            values[at] = np.concatenate([values[at], values[at]])
+        case "dimensions":
+            values[at] = values[at].reshape(1, 1, -1)
+        case "size":
+            values[2] = np.array([[1, 2, 3]], np.uint8)
+        case "lacking":
+            del values[at]
+
+    with pytest.raises(BadInput):
+        writer.append_row(shape, 1, shared, values)
+    with pytest.raises(BadInput):
+        writer.append_row(request_rows([0])[0], 1, shared, values)
+    with pytest.raises(BadInput):
+        writer.append_row(shape, 1, shared[1:], good)
+    writer.append_row(shape, 1, shared, good)
+
+    assert numbers(log.reader.page(LogQuery(TOPIC)).table) == [4]
+
+
+def test_texts_cannot_be_in_a_row_of_numbers(log: Log) -> None:
+    shape = shape_of(pa.schema([pa.field("in.text", pa.string())]))
+
+    with pytest.raises(BadInput):
+        log.writer().append_row(shape, 1, request_rows([1])[1], [np.array(["a"])])
 
 
 def test_a_request_of_another_shape_than_it_says_is_refused_and_the_log_goes_on(log: Log) -> None:

@@ -17,6 +17,7 @@ from inference_builders import model_spec
 from onnx import TensorProto, helper
 
 from bettong.domain.deployments import State
+from bettong.engine.one_row import OneRow
 from bettong.engine.runners import onnx as runners
 from bettong.engine.runners.onnx import OnnxRunner, graph_of
 from bettong.engine.sessions import Sessions, open_session, providers
@@ -302,3 +303,79 @@ def test_the_device_is_taken_when_there_is_one_and_the_processor_always() -> Non
 
     assert providers(both) == ["CUDAExecutionProvider", "CPUExecutionProvider"]
     assert providers(["AzureExecutionProvider", "CPUExecutionProvider"]) == ["CPUExecutionProvider"]
+
+
+# --- one row as arrays ----------------------------------------------------------------------------------------------
+
+
+def leaf(kind: Any) -> np.dtype[Any]:
+    found: np.dtype[Any] = np.dtype(getattr(kind, "value_type", kind).to_pandas_dtype())
+    return found
+
+
+def row_of(schema: pa.Schema, row: dict[str, Any]) -> list[np.ndarray[Any, Any]]:
+    """One row as `predict_row` takes it."""
+    return [np.array([row[field.name]], leaf(field.type)) for field in schema]
+
+
+TEN = [0.5 * n for n in range(10)]
+ROWS: list[tuple[bytes, dict[str, Any], pa.Schema | None]] = [
+    (models.mlp(), {"tensor": [0.25] * 18}, None),
+    (models.identity(TensorProto.DOUBLE, ["N", None]), {"x": [1.5, float("nan")]}, None),
+    (models.identity(TensorProto.DOUBLE, ["N", None]), {"x": []}, None),
+    (models.identity(TensorProto.FLOAT, ["N", 2, 5]), {"x": TEN}, pa.schema([pa.field("x", pa.list_(pa.float32()))])),
+    (models.plus(7), {"x": 2**62}, None),
+    (models.identity(TensorProto.FLOAT, ["N", 1]), {"x": 0.5}, pa.schema([pa.field("x", pa.float32())])),
+]
+
+
+@pytest.mark.parametrize(("data", "row", "inputs"), ROWS, ids=range(len(ROWS)))
+def test_one_row_as_arrays_has_the_answer_of_a_table(
+    tmp_path: Path, sessions: Sessions, data: bytes, row: dict[str, Any], inputs: pa.Schema | None
+) -> None:
+    outputs = pa.schema([pa.field("y", pa.list_(pa.float32()))]) if inputs is not None else None
+    model = spec(tmp_path, data, inputs, outputs)
+
+    async def go() -> tuple[Any, pa.Table]:
+        runner = OnnxRunner(model, sessions)
+        await runner.start()
+        way = OneRow.of(runner.input_schema, runner.output_schema)
+        short = runner.predict_row(row_of(runner.input_schema, row))
+        assert way is not None
+        assert short is not None
+        assert way.takes(short)
+        table = await runner.predict(pa.Table.from_pylist([row], schema=runner.input_schema))
+        await runner.close()
+        assert runner.predict_row(row_of(runner.input_schema, row)) is None, "it was stopped"
+        return short, table
+
+    with inline_ns(float("inf")):
+        short, table = asyncio.run(go())
+
+    assert repr([array.tolist() for array in short]) == repr([column.to_pylist() for column in table.columns])
+
+
+@pytest.mark.parametrize(
+    ("data", "row", "most_inline_ns", "inputs"),
+    [
+        (models.mlp(), {"tensor": [0.25] * 18}, -1, None),
+        (models.mlp(batch=2), {"tensor": [0.25] * 18}, float("inf"), None),
+        (models.mlp(), {"tensor": [0.25] * 17}, float("inf"), pa.schema([pa.field("tensor", pa.list_(pa.float32()))])),
+        (models.mlp(), {"tensor": [0.25] * 18}, float("inf"), pa.schema([pa.field("tensor", pa.list_(pa.float64()))])),
+        (models.identity(TensorProto.FLOAT, ["N", None, 2]), {"x": [1, 2]}, float("inf"),
+         pa.schema([pa.field("x", pa.list_(pa.float32()))])),
+    ],
+    ids=["it takes long", "two rows at a time", "another length", "another width", "an open shape"],
+)  # fmt: skip
+def test_what_is_not_plain_is_not_taken_as_arrays(
+    tmp_path: Path, sessions: Sessions, data: bytes, row: dict[str, Any], most_inline_ns: float, inputs: Any
+) -> None:
+    model = spec(tmp_path, data, inputs)
+
+    async def go() -> Any:
+        runner = OnnxRunner(model, sessions)
+        await runner.start()
+        return runner.predict_row(row_of(runner.input_schema, row))
+
+    with inline_ns(most_inline_ns):
+        assert asyncio.run(go()) is None

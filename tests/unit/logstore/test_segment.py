@@ -12,6 +12,7 @@ import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 from builders import log_rows, request_rows
 
@@ -49,12 +50,24 @@ def write_requests(folder: Path, *numbers: int) -> Path:
     return segment
 
 
+def write_rows(folder: Path, *numbers: int) -> Path:
+    """The same of single rows of numbers."""
+    writer = SegmentLogWriter(folder, TOPIC, FAILURES, "engine-a")
+    shape = request_rows([0])[0]
+    for n in numbers:
+        values: list[Any] = [np.array([n]), np.array([[n, 0.5]], np.float32), np.array([[n]], np.float32)]
+        writer.append_row(shape, n, request_rows([n])[1], values)
+    writer.close()
+    (segment,) = folder.rglob("*.seg")
+    return segment
+
+
 def numbers(folder: Path) -> list[object]:
     table = SegmentLogReader(folder).page(LogQuery(TOPIC)).table
     return table["in.number"].to_pylist() if table.num_rows else []
 
 
-@pytest.mark.parametrize("write", [write, write_requests])
+@pytest.mark.parametrize("write", [write, write_requests, write_rows])
 def test_a_tail_torn_at_any_byte_costs_the_last_record_only(tmp_path: Path, write: Callable[..., Path]) -> None:
     segment = write(tmp_path, 1, 2)
     whole = segment.read_bytes()
@@ -67,7 +80,7 @@ def test_a_tail_torn_at_any_byte_costs_the_last_record_only(tmp_path: Path, writ
     assert numbers(tmp_path) == [1, 2]
 
 
-@pytest.mark.parametrize("write", [write, write_requests])
+@pytest.mark.parametrize("write", [write, write_requests, write_rows])
 def test_a_damaged_tail_is_cut_off_with_a_notice_at_any_byte(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, write: Callable[..., Path]
 ) -> None:

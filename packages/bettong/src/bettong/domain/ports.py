@@ -269,6 +269,13 @@ class LogWriter(Protocol):
         `rows` has the columns of `shape.by_row`, at least one row; `shared` the values of `shape.shared`.
         """
 
+    def append_row(self, shape: LogShape, time_ms: int, shared: Sequence[Any], values: Sequence[Any]) -> None:
+        """The same for one row of numbers, without an Arrow array of it.
+
+        `values` has a numpy array for each column of `shape.by_row`, which are numbers or lists of numbers: of the
+        column's type, of shape (1,) or (1, values).
+        """
+
     def close(self) -> None: ...
 
 

@@ -73,16 +73,20 @@ class AnswerShape:
         self.names: tuple[str, ...] = tuple(self.schema.names)
         self.constants = {"anomaly.count": 0, **origin.constants()}
         self._inputs = len(inputs)
-        self._max_logged_row_bytes = max_logged_row_bytes
+        self.max_logged_row_bytes = max_logged_row_bytes
         self._logged: dict[tuple[str, ...], tuple[LogShape, list[int]]] = {}
 
     def dropped(self, inputs: pa.Table) -> tuple[str, ...]:
         """Names of the input columns that take more per row than the log is given, on the mean of these rows."""
-        limit = self._max_logged_row_bytes * inputs.num_rows
+        limit = self.max_logged_row_bytes * inputs.num_rows
         if inputs.get_total_buffer_size() <= limit:  # never less than nbytes, and at a twentieth of its cost
             return ()
         columns = zip(self.rows.names[: self._inputs], inputs.columns, strict=True)
         return tuple(name for name, column in columns if column.nbytes > limit)
+
+    def shared(self, time_ms: int, elapsed_ns: Sequence[int], dropped: tuple[str, ...]) -> dict[str, Any]:
+        """What all rows of a request have in the columns that are neither `rows` nor `constants`."""
+        return {"time": time_ms, "metadata.elapsed": elapsed_ns, "metadata.dropped": dropped}
 
     def logged(self, dropped: tuple[str, ...]) -> tuple[LogShape, list[int]]:
         """The shape of log rows without the dropped columns, and which columns of `rows` they have."""
@@ -123,13 +127,8 @@ class Answer:
 
     def value(self, name: str) -> Any:
         """What all rows have in the column `name`, which is none of `rows`: as JSON has it."""
-        if name == "time":
-            return self.time_ms
-        if name == "metadata.elapsed":
-            return self.elapsed_ns
-        if name == "metadata.dropped":
-            return self.dropped
-        return self.shape.constants[name]
+        shared = self.shape.shared(self.time_ms, self.elapsed_ns, self.dropped)
+        return shared[name] if name in shared else self.shape.constants[name]
 
     def column(self, at: int) -> Array:
         """Column `at` of `shape.schema`, whole."""

@@ -18,12 +18,14 @@ from urllib.parse import quote
 
 import orjson
 
+from bettong.engine import one_row
 from bettong.engine.answer import Answer, AnswerShape, Origin, failed_batch
 from bettong.engine.body_coding import coding_of, unpack
 from bettong.engine.codec import Format, accepted, decode, encode, format_of
 from bettong.engine.dataset import parse_dataset
 from bettong.engine.deadlines import Deadlines
 from bettong.engine.host_header import KnownHosts
+from bettong.engine.one_row import OneRow
 from bettong.engine.problem import error_body, problem
 from bettong.errors import (
     BadInput,
@@ -111,6 +113,7 @@ class InferenceApp:
         self._hosts = KnownHosts(spec.host, spec.hosts)
         self._origin = Origin.of(spec, name)
         self._shape = AnswerShape(program.input_schema, program.output_schema, self._origin, spec.max_logged_row_bytes)
+        self._one_row = OneRow.of(program.input_schema, program.output_schema)
         self._deadlines = Deadlines(spec.request_timeout_s)
         self._infer_paths = frozenset({"/infer", f"/pipelines/{spec.name}"})
         self._prompt_paths = frozenset(quote(path).encode() for path in self._infer_paths)  # as they come, undecoded
@@ -266,6 +269,14 @@ class InferenceApp:
             return None
         request_id = _request_id(given.get(b"x-request-id"))
         time_ms, attempt = self._now_ms(), _Attempt()
+        if len(body) <= one_row.MAX_BYTES and asked.form is asked.wanted is Format.RECORDS:
+            try:
+                row = self._row_now(time_ms, body, asked.dataset, request_id)
+            except StorageFull as error:
+                told = problem(error, request_id)
+                return Reply(told.status, self._fields(told.headers, told.body, request_id), told.body)
+            if row is not None:
+                return Reply(200, self._fields(_CONTENT_TYPES[asked.wanted], row, request_id), row)
         try:
             try:
                 started = time.perf_counter_ns()
@@ -284,6 +295,28 @@ class InferenceApp:
             return Reply(told.status, self._fields(told.headers, told.body, request_id), told.body)
         return Reply(200, self._fields(_CONTENT_TYPES[asked.wanted], content, request_id), content)
 
+    def _row_now(self, time_ms: int, body: bytes, dataset: Dataset, request_id: str) -> bytes | None:
+        """The answer to one row of numbers, once it is in the log; None when the general way has to take it."""
+        way, runner = self._one_row, self._program.row_runner
+        if way is None or runner is None:
+            return None
+        started = time.perf_counter_ns()
+        if (inputs := way.decode(body)) is None:
+            return None
+        parsed = time.perf_counter_ns()
+        try:
+            outputs = runner.predict_row(inputs)
+        except Exception:  # it will fail again where that is told
+            return None
+        if outputs is None or not way.takes(outputs):
+            return None
+        elapsed = (parsed - started, time.perf_counter_ns() - parsed)
+        values = [*inputs, *outputs]
+        if sum(array.nbytes for array in values) > self._shape.max_logged_row_bytes:
+            return None
+        self._append(self._log.append_row, self._shape.logged(())[0], time_ms, [elapsed, (), request_id], values)
+        return one_row.encode_row(self._shape, dataset, values, self._shape.shared(time_ms, elapsed, ()).__getitem__)
+
     def _decoded(self, form: Format, body: bytes) -> pa.Table:
         limit = max(self._spec.max_body_bytes, BIG_BYTES)
         return decode(form, body, self._program.input_schema, max_unpacked_bytes=limit)
@@ -292,7 +325,7 @@ class InferenceApp:
         """The answer of an attempt that went through, once it is in the log."""
         inputs, outputs = attempt.complete()
         answer = Answer(self._shape, time_ms, inputs, outputs, attempt.elapsed_ns, request_id)
-        self._append(answer)
+        self._append(self._log.append_request, *answer.logged())
         return answer
 
     async def _read(self, headers: dict[bytes, bytes], receive: Receive) -> bytes:
@@ -317,9 +350,9 @@ class InferenceApp:
             raise _too_large(limit)
         return b"".join(parts)
 
-    def _append(self, answer: Answer) -> None:
+    def _append(self, append: Callable[..., None], *request: Any) -> None:
         try:
-            self._log.append_request(*answer.logged())
+            append(*request)
         except StorageFull:
             logger.error("inference not answered, the log cannot take it topic=%s", self._spec.topic)
             raise

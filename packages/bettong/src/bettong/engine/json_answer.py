@@ -35,7 +35,7 @@ _OPTIONS = orjson.OPT_SERIALIZE_NUMPY
 
 def encode_records(answer: Answer, dataset: Dataset) -> bytes:
     """The chosen columns as a list of objects: nested, or flat when a separator is set."""
-    return _written(_pieces_of(answer.shape, dataset), answer.rows, answer.value)
+    return _written(pieces_of(answer.shape, dataset), answer.rows, answer.value)
 
 
 def encode_batch(batch: pa.RecordBatch, dataset: Dataset) -> bytes:
@@ -96,7 +96,8 @@ def encode_legacy(answer: Answer) -> bytes:
 
 
 @lru_cache(maxsize=256)
-def _pieces_of(shape: AnswerShape, dataset: Dataset) -> tuple[Piece, ...]:
+def pieces_of(shape: AnswerShape, dataset: Dataset) -> tuple[Piece, ...]:
+    """One row's object, from left to right: texts, names of columns that all rows share, places in `shape.rows`."""
     return _pieces([(name, _piece(shape, name)) for name in shape.names if dataset.takes(name)], dataset.separator)
 
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 from bettong.domain.models import is_native
 from bettong.engine.faults import Fault
 from bettong.engine.joints import fits, handed_on
-from bettong.engine.runners.base import Prompt
+from bettong.engine.runners.base import Prompt, PromptRow
 from bettong.errors import BadInput, BettongError, ModelFailed, Unavailable
 
 if TYPE_CHECKING:
@@ -66,6 +66,12 @@ class Program:
     def prompt(self) -> bool:
         """Whether `run_now` may give something."""
         return bool(self._prompt)
+
+    @property
+    def row_runner(self) -> PromptRow | None:
+        """The one runner, if it takes single rows as arrays."""
+        only = self._runners[0]
+        return only if len(self._runners) == 1 and isinstance(only, PromptRow) else None
 
     async def run(self, rows: pa.Table) -> Ran:
         """Take rows of the input schema through every step.

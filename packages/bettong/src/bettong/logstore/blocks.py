@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from bettong.logstore.columns import ROW_COLUMN, TIME_COLUMN, times_of
-from bettong.logstore.segment import decode
+from bettong.logstore.segment import Codec, decode
 from bettong.logstore.sharing import rows_of, shared_bytes
 
 if TYPE_CHECKING:
@@ -115,7 +115,8 @@ class SegmentBlock:
         if self.chunk.shape is None:
             return decode(self.schema, payloads).select(list(names))
         times = np.array(self.chunk.first_times, dtype=np.int64)
-        return rows_of(self.chunk.shape, payloads, self._counts()[records], times[records], names)
+        are_rows = [self.chunk.codecs[i] == Codec.SHARING_ROW for i in records.tolist()]
+        return rows_of(self.chunk.shape, payloads, are_rows, self._counts()[records], times[records], names)
 
     def _counts(self) -> Ints:
         return np.array(self.chunk.row_counts, dtype=np.int64)

@@ -44,6 +44,7 @@ class Codec(IntEnum):
     ARROW_BATCH = 1  # an encapsulated Arrow IPC record batch message
     SHAPE = 2  # a schema and what all rows behind it share
     SHARING_BATCH = 3  # what the rows of one request share, and a batch of the columns that they do not
+    SHARING_ROW = 4  # the same for one row of numbers, without Arrow
 
 
 class Ending(Enum):

@@ -15,13 +15,18 @@ from bettong.errors import BadInput, TooLarge, Unavailable
 from bettong.logstore.columns import ROW_COLUMN, TIME_COLUMN, TIME_TYPE
 from bettong.logstore.layout import check_name, create_segment
 from bettong.logstore.segment import MAX_PAYLOAD_BYTES, Codec, SegmentFile, header_of, header_over, refused
-from bettong.logstore.sharing import check_shape, said_shape, said_shared
+from bettong.logstore.sharing import check_shape, row_fits, row_form, said_row, said_shape, said_shared
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    import numpy as np
+
     from bettong.domain.logs import LogShape
+    from bettong.logstore.sharing import RowForm
+
+    NDArray = np.ndarray[Any, np.dtype[Any]]
 
 ROLL_BYTES = 64 * 2**20
 ROLL_AGE_S = 3600.0
@@ -92,6 +97,22 @@ class SegmentLogWriter:
                 raise _closed()
             self._inferences.append_request(shape, time_ms, shared, rows)
 
+    def append_row(self, shape: LogShape, time_ms: int, shared: Sequence[Any], values: Sequence[NDArray]) -> None:
+        """Hand one row of numbers to the operating system, as `append_request` does, at half its cost.
+
+        Args:
+            shape, time_ms, shared: as there.
+            values: of each column of `shape.by_row`: an array of the column's type, of shape (1,) for a number and
+                (1, values) for a list.
+
+        Raises:
+            BadInput, StorageFull, Unavailable: as `append`.
+        """
+        with self._lock:
+            if self._closed:
+                raise _closed()
+            self._inferences.append_row(shape, time_ms, shared, values)
+
     def close(self) -> None:
         """Put everything on the disk and let go of the segments. Closing again does nothing."""
         with self._lock:
@@ -124,6 +145,8 @@ class _TopicWriter:
         self._schema: pa.Schema | None = None  # of the segment's last schema record
         self._time_at = 0
         self._shape: LogShape | None = None  # of the segment's last shape record, None when a schema came after it
+        self._checked: LogShape | None = None  # the last shape that was found right
+        self._row_form: RowForm | None = None  # its own
 
     def append(self, rows: pa.RecordBatch) -> None:
         if not rows.num_rows:
@@ -146,22 +169,36 @@ class _TopicWriter:
         self._syncer.written(segment)
 
     def append_request(self, shape: LogShape, time_ms: int, shared: Sequence[Any], rows: pa.RecordBatch) -> None:
-        if self._shape is not shape:
-            _time_column(shape.schema)
-            check_shape(shape)
+        self._check(shape)
         if not rows.num_rows or len(shared) != len(shape.shared) or not rows.schema.equals(shape.by_row):
             raise BadInput(
                 "The log rows are none, or of another shape than was said.",
                 "Give a value for each of shape.shared, and rows of shape.by_row.",
             )
-        values = said_shared(shared)
         payload = _checked(rows.serialize())
+        self._append_sharing(shape, Codec.SHARING_BATCH, (said_shared(shared), payload), rows.num_rows, time_ms)
+
+    def append_row(self, shape: LogShape, time_ms: int, shared: Sequence[Any], values: Sequence[NDArray]) -> None:
+        self._check(shape)
+        form = self._row_form
+        if form is None or len(shared) != len(shape.shared) or not row_fits(form, values):
+            raise BadInput(
+                "The log row is of another shape than was said.",
+                "Give a value for each of shape.shared, and an array for each of shape.by_row.",
+            )
+        self._append_sharing(shape, Codec.SHARING_ROW, said_row(shared, values), 1, time_ms)
+
+    def _check(self, shape: LogShape) -> None:
+        if self._checked is not shape:
+            _time_column(shape.schema)
+            check_shape(shape)
+            self._checked, self._row_form = shape, row_form(shape)
+
+    def _append_sharing(
+        self, shape: LogShape, codec: Codec, payload: Sequence[bytes | pa.Buffer], rows: int, time_ms: int
+    ) -> None:
         segment = self._current()
-        parts: list[bytes | pa.Buffer] = [
-            header_over(Codec.SHARING_BATCH, (values, payload), rows.num_rows, time_ms, time_ms),
-            values,
-            payload,
-        ]
+        parts = [header_over(codec, payload, rows, time_ms, time_ms), *payload]
         if self._shape is not shape:
             said = said_shape(shape)
             parts = [header_of(Codec.SHAPE, said), said, *parts]

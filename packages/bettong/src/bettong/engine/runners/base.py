@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
     import pyarrow as pa
+
+    NDArray = np.ndarray[Any, np.dtype[Any]]
 
     from bettong.domain.deployments import ObservedWorker
 
@@ -35,6 +40,18 @@ class Runner(Protocol):
         """Stop; requests in flight fail. Twice is no error."""
 
     def observed(self) -> ObservedWorker: ...
+
+
+@runtime_checkable
+class PromptRow(Protocol):
+    """A runner that takes one row of numbers as numpy arrays."""
+
+    def predict_row(self, inputs: Sequence[NDArray]) -> Sequence[NDArray] | None:
+        """An array per field of the output schema, of its type.
+
+        A field of lists is an array of shape (1, values), one of numbers of shape (1,); so are `inputs`, which are of
+        the input schema's types. None when `predict` has to be asked; it will also tell what is wrong.
+        """
 
 
 @runtime_checkable
