@@ -45,6 +45,7 @@ from bettong.engine import codec
 from bettong.engine.answer import Answer, AnswerShape, Origin
 from bettong.engine.app import InferenceApp
 from bettong.engine.dataset import parse_dataset
+from bettong.engine.memory import keep_freed_memory
 from bettong.engine.program import Program
 from bettong.engine.replica import _Door
 from bettong.engine.tokens import TokenVerifier
@@ -213,6 +214,7 @@ def _app(cell: Cell, spec: DeploymentSpec) -> tuple[InferenceApp, Any]:
 
 
 def _settle() -> None:
+    keep_freed_memory()  # as replicas do
     gc.collect()
     gc.freeze()
 

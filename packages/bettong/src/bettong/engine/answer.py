@@ -1,7 +1,7 @@
 """One answered request: its columns, as the log keeps them and as callers get them (spec 7.3, 7.5).
 
 Most columns say the same in every row of a request. They stay values until somebody needs a column of them: as columns
-they cost 60 µs for one row, and 3 ms for 10,000.
+they cost 60 µs for one row, and 2.6 ms for 10,000.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class AnswerShape:
     def dropped(self, inputs: pa.Table) -> tuple[str, ...]:
         """Names of the input columns that take more per row than the log is given, on the mean of these rows."""
         limit = self.max_logged_row_bytes * inputs.num_rows
-        if inputs.get_total_buffer_size() <= limit:  # never less than nbytes, and at a twentieth of its cost
+        if inputs.get_total_buffer_size() <= limit:  # never less than nbytes, and at a fifteenth of its cost
             return ()
         columns = zip(self.rows.names[: self._inputs], inputs.columns, strict=True)
         return tuple(name for name, column in columns if column.nbytes > limit)
@@ -145,11 +145,12 @@ def failed_batch(
     rows = 1 if inputs is None else inputs.num_rows
     fields = [TIME, *(_named("in", inputs.schema) if inputs is not None else ()), ERROR, *METADATA, REQUEST_ID]
     values: tuple[Any, ...] = (origin.last_model, origin.pipeline_version, elapsed_ns, (), origin.partition, request_id)
+    said: list[Any] = [*METADATA, REQUEST_ID]
     arrays = [
         pa.array(np.full(rows, time_ms, np.int64)).cast(TIME.type),
         *(_columns(inputs) if inputs is not None else ()),
         _repeated(error, ERROR.type, rows),
-        *(_repeated(value, field.type, rows) for value, field in zip(values, (*METADATA, REQUEST_ID), strict=True)),
+        *(_repeated(value, field.type, rows) for value, field in zip(values, said, strict=True)),
     ]
     return pa.RecordBatch.from_arrays(arrays, schema=pa.schema(fields))
 

@@ -478,7 +478,7 @@ def _request_id(sent: bytes | None) -> str:
     """The caller's id when it is 1 to 128 visible ASCII characters, else a new one."""
     if sent is not None and _REQUEST_ID.fullmatch(sent):
         return sent.decode("ascii")
-    text = os.urandom(16).hex()  # as a UUID of version 4 is written, at a quarter of what making one takes
+    text = os.urandom(16).hex()  # as a UUID of version 4 is written, at a third of what making one takes
     return f"{text[:8]}-{text[8:12]}-4{text[13:16]}-a{text[17:20]}-{text[20:]}"
 
 

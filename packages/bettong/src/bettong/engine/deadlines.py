@@ -1,7 +1,7 @@
 """One time limit for every request, watched by one timer.
 
-`asyncio.timeout` arms a timer for each request and takes it back (8 µs of CPU); requests that all have the same limit
-run out in the order in which they began, so that watching the oldest is enough (1 µs).
+`asyncio.timeout` arms a timer for each request and takes it back (4.5 µs of CPU); requests that all have the same limit
+run out in the order in which they began, so that watching the oldest is enough (1.3 µs).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Deadlines:
-    """Requests of one event loop that may each take `limit_s`; `async with` is not needed, entering never waits:
+    """Requests of one event loop that may each take `limit_s`.
 
     with deadlines.watch():
         await work()  # cancelled when the limit is reached; then TimeoutError leaves the block

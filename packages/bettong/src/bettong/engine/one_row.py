@@ -1,7 +1,7 @@
 """One row of numbers through a program of one model, as numpy arrays all the way: nothing of it becomes Arrow.
 
-A row of 18 floats takes some 25 µs less of decoding, 10 µs less around the model, 10 µs less of encoding and 15 µs less
-of logging this way. What it does not take for certain is left to the general way, which tells what is wrong with it.
+A row of 18 floats takes 32 µs of CPU this way, the model's 10 and the log included, and 106 µs the general way. What is
+not certain to come out the same is left to that one, which also tells what is wrong with a row.
 """
 
 from __future__ import annotations

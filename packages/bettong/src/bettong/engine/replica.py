@@ -24,6 +24,7 @@ from uvicorn.server import ServerState
 from bettong.domain.models import is_native
 from bettong.engine.app import InferenceApp
 from bettong.engine.forking import open_descriptors, thread_names
+from bettong.engine.memory import keep_freed_memory
 from bettong.engine.program import Program
 from bettong.engine.protocol import guarded
 from bettong.engine.runners.onnx import OnnxRunner
@@ -86,6 +87,7 @@ def run(
     if fault := _unclean(channel):
         channel.send({"event": "failed", "reason": f"The replica did not start clean: {fault}."})
         return 70
+    keep_freed_memory()
     held = os.open(alive, os.O_RDWR | os.O_CREAT, 0o600)
     fcntl.flock(held, fcntl.LOCK_SH)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
