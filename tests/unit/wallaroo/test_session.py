@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import subprocess
 import sys
@@ -22,8 +23,16 @@ EXCHANGE = "/v1/api/auth/token"
 SECRET = "bt_long-lived-secret"
 
 
-def access(number: int = 1) -> dict[str, Any]:
-    return {"access_token": f"jwt-{number}", "expires_in": 60, "user_id": "u-ann", "email": "ann@example.org"}
+def access(number: int = 1, *workspace_ids: int, is_admin: bool = False) -> dict[str, Any]:
+    return {
+        "access_token": f"jwt-{number}",
+        "expires_in": 60,
+        "user_id": "u-ann",
+        "email": "ann@example.org",
+        "username": "ann",
+        "is_admin": is_admin,
+        "workspace_ids": list(workspace_ids),
+    }
 
 
 @pytest.fixture
@@ -196,7 +205,7 @@ def test_a_platform_that_is_not_there_is_a_communication_error_without_secrets(u
         client.list_workspaces()
     assert "hidden" not in str(caught.value) + repr(client)
     assert caught.value.__cause__ is None
-    assert caught.value.__suppress_context__
+    assert caught.value.__context__ is None
 
 
 class Server:
@@ -262,6 +271,83 @@ def test_a_refused_access_token_is_replaced_and_the_call_made_again(home: Path, 
     platform.on("/v1/api/users/query", only_the_second)
     with wallaroo.Client() as client:
         assert client.list_users() == []
+
+
+def moved(home: Path, to: StubPlatform) -> None:
+    """The platform of `home` was restarted, and has another port now."""
+    write_record(home, to, instance="i-2")
+    to.on(HEALTH, {"status": "ok", "instance": "i-2", "version": "0.1.0"})
+    to.on(EXCHANGE, access(2))
+    to.on("/v1/api/users/query", {"users": {}})
+
+
+def test_a_client_follows_the_platform_of_this_machine_to_another_port(home: Path, platform: StubPlatform) -> None:
+    restarted = StubPlatform()
+    try:
+        with wallaroo.Client() as client:
+            platform.close()
+            moved(home, restarted)
+
+            assert client.list_users() == []
+
+            assert client.api_endpoint == restarted.url
+            assert restarted.calls("/v1/api/users/query")[0].headers["authorization"] == "Bearer jwt-1"
+    finally:
+        restarted.close()
+
+
+@pytest.mark.parametrize("record", ["stale", "gone", "of another program"])
+def test_a_platform_of_this_machine_that_is_away_is_not_looked_for_elsewhere_and_the_error_says_what_to_do(
+    home: Path, platform: StubPlatform, record: str
+) -> None:
+    other = StubPlatform()
+    try:
+        with wallaroo.Client() as client:
+            platform.close()
+            if record == "gone":
+                (home / "server.json").unlink()
+            elif record == "of another program":
+                moved(home, other)
+                write_record(home, other, instance="i-3")
+
+            with pytest.raises(CommunicationError, match=r"nothing accepts.*`bettong up`.*wallaroo\.Client\(\)"):
+                client.list_users()
+
+            assert other.calls("/v1/api/users/query") == []
+    finally:
+        other.close()
+
+
+def test_a_client_of_a_named_endpoint_stays_there(home: Path, platform: StubPlatform) -> None:
+    named = StubPlatform()
+    with wallaroo.Client(named.url, auth_type="none") as client:
+        named.close()
+        with pytest.raises(CommunicationError, match=named.url):
+            client.list_users()
+    assert platform.asked == []
+
+
+def test_a_client_that_nobody_closed_closes_itself_when_it_is_collected(platform: StubPlatform) -> None:
+    platform.on("/v1/api/users/query", {"users": {}})
+    client = wallaroo.Client(platform.url, auth_type="none")
+    client.list_users()
+    client.set_current_workspace(client.get_current_workspace())  # a cycle: the workspace knows its client
+    transport = client._transport
+
+    del client
+    gc.collect()
+
+    assert transport._http.is_closed
+
+
+def test_a_program_that_ends_without_closing_its_client_sees_no_warning(platform: StubPlatform) -> None:
+    platform.on("/v1/api/users/query", {"users": {}})
+    code = f"import wallaroo; wl = wallaroo.Client({platform.url!r}, auth_type='none'); print(wl.list_users())"
+    command = [sys.executable, "-X", "dev", "-W", "error::ResourceWarning", "-c", code]
+
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+
+    assert (done.stdout, done.stderr) == ("[]\n", "")
 
 
 def test_an_error_of_the_platform_carries_its_code_reason_and_request_id(

@@ -36,6 +36,11 @@ class Embedded:
         how = "started now, home" if self.started_now else "home"
         return f"bettong {self.version} is running at {self.url} ({how} {_shown(self.home)})."
 
+    def url_now(self) -> str | None:
+        """Where it runs now, by its record: a restarted server may have another port. None when it does not run."""
+        found = find(self.home)
+        return found.url if found else None
+
     def token(self) -> str:
         """The owner's API token. Raises ValueError when its file can't be read."""
         path = self.home / "token"

@@ -21,7 +21,7 @@ from wallaroo.auth import Auth, NoAuth
 from wallaroo.object import CommunicationError, WallarooAPIError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
 E = TypeVar("E", bound=WallarooAPIError)
@@ -85,13 +85,21 @@ def error_of(kind: type[E], reply: Reply, prefix: str | None = None) -> E:
 
 
 class Transport:
-    """Calls one platform. Raises CommunicationError or WallarooAPIError, never anything of httpx."""
+    """Calls one platform. Raises CommunicationError or WallarooAPIError, never anything of httpx.
 
-    def __init__(self, endpoint: str, timeout_s: float) -> None:
-        """Raises ValueError when `endpoint` is no HTTP address."""
-        self.endpoint = endpoint.rstrip("/")
-        self.shown_endpoint = _without_userinfo(self.endpoint)
+    Args:
+        endpoint: `http://HOST:PORT`.
+        timeout_s: for a call, unless it has its own.
+        find: where the platform runs now, None when it does not; asked when nothing listens at the endpoint any more.
+
+    Raises:
+        ValueError: `endpoint` is no HTTP address.
+    """
+
+    def __init__(self, endpoint: str, timeout_s: float, find: Callable[[], str | None] | None = None) -> None:
+        self.endpoint, self.shown_endpoint = _address(endpoint)
         self.timeout_s = timeout_s
+        self._find = find
         self.auth: Auth = NoAuth()
         self._http = _new_http(self.endpoint)
         self._inference = _Pool(self.endpoint)
@@ -204,24 +212,42 @@ class Transport:
     ) -> Reply:
         login = self.auth.auth_header() if authorized else {}
         limit_s = self.timeout_s if timeout_s is None else timeout_s
-        try:
-            response = self._http.request(
-                method,
-                f"{self.endpoint}{path}",
-                headers={**_CLIENT_HEADERS, **login, **(headers or {})},
-                timeout=httpx.Timeout(limit_s, connect=min(limit_s, 10.0)),
-                **content,
-            )
-        except httpx.HTTPError as error:
-            raise CommunicationError(self._in_words(f"{method} {path}", loss_of(error), limit_s)) from None
-        return Reply(response.status_code, response.headers, response.content)
+
+        def once() -> Reply | Loss:
+            try:
+                response = self._http.request(
+                    method,
+                    f"{self.endpoint}{path}",
+                    headers={**_CLIENT_HEADERS, **login, **(headers or {})},
+                    timeout=httpx.Timeout(limit_s, connect=min(limit_s, 10.0)),
+                    **content,
+                )
+            except httpx.HTTPError as error:
+                return loss_of(error)
+            return Reply(response.status_code, response.headers, response.content)
+
+        outcome = once()
+        if outcome is Loss.REFUSED and self._follow():  # nobody has taken the request, so it may be made again
+            outcome = once()
+        if isinstance(outcome, Loss):
+            raise CommunicationError(self._in_words(f"{method} {path}", outcome, limit_s))
+        return outcome
+
+    def _follow(self) -> bool:
+        """Go where the platform runs now. False: it was named by its address, or runs nowhere."""
+        url = self._find() if self._find else None
+        if url is None:
+            return False
+        self.endpoint, self.shown_endpoint = _address(url)
+        return True
 
     def _in_words(self, call: str, loss: Loss, limit_s: float) -> str:
         how_long = f" ({limit_s:g} s)" if loss is Loss.TIMED_OUT else ""
-        return (
-            f"{call} to {self.shown_endpoint}: {loss.value}{how_long}. "
-            "See whether the platform runs (`bettong status`), then try again."
-        )
+        if loss is Loss.REFUSED and self._find:
+            advice = "Run `bettong up` and call again, or make a new wallaroo.Client(), which starts the platform."
+        else:
+            advice = "See whether the platform runs (`bettong status`), then try again."
+        return f"{call} to {self.shown_endpoint}: {loss.value}{how_long}. {advice}"
 
 
 def loss_of(error: httpx.HTTPError) -> Loss:
@@ -321,14 +347,15 @@ def _show_request(request: httpx.Request) -> None:
     sys.stderr.write(f"{request.method} {request.url.path}\n")
 
 
-def _without_userinfo(endpoint: str) -> str:
+def _address(endpoint: str) -> tuple[str, str]:
+    """An endpoint for calls, and for people: without a user or password in it."""
     try:
         url = httpx.URL(endpoint)
     except httpx.InvalidURL:
         url = httpx.URL("")
     if url.scheme not in ("http", "https") or not url.host:
         raise ValueError("api_endpoint (or WALLAROO_URL) is no HTTP address. Write it as http://HOST:PORT.")
-    return f"{url.scheme}://{url.netloc.decode('ascii')}"
+    return endpoint.rstrip("/"), f"{url.scheme}://{url.netloc.decode('ascii')}"
 
 
 def _json(reply: Reply, path: str) -> Any:

@@ -57,6 +57,14 @@ class Auth(Protocol):
         """Drop a token that was refused. False when there is no other to be had."""
         ...
 
+    def cover(self, workspace_id: int) -> None:
+        """Have the next header name this workspace, if the platform grants it: replicas go by what a token names."""
+        ...
+
+    def forget(self) -> None:
+        """Drop what was had of the platform; the next call logs in anew."""
+        ...
+
 
 class NoAuth:
     """No header at all, for platforms that ask for none."""
@@ -73,6 +81,12 @@ class NoAuth:
     def renew(self) -> bool:
         return False
 
+    def cover(self, workspace_id: int) -> None:
+        pass  # nothing is asked for, so nothing is missing
+
+    def forget(self) -> None:
+        pass
+
 
 class TokenAuth:
     """Exchanges an API token for access tokens, and renews them once a third of their life has passed.
@@ -81,7 +95,7 @@ class TokenAuth:
 
     Args:
         token: the API token; it goes to `exchange` and nowhere else.
-        exchange: asks the server for `{"access_token", "expires_in", "user_id", "email"}`.
+        exchange: asks the server for `{"access_token", "expires_in", "user_id", "email", "is_admin", "workspace_ids"}`.
     """
 
     def __init__(self, token: str, exchange: Callable[[str], Mapping[str, Any]], clock: Clock) -> None:
@@ -107,6 +121,16 @@ class TokenAuth:
         with self._lock:
             self._renew_at_s = self._expires_at_s = 0.0
         return True
+
+    def cover(self, workspace_id: int) -> None:
+        with self._lock:
+            answer = self._answer
+            if answer and not answer["is_admin"] and workspace_id not in answer["workspace_ids"]:
+                self._renew_at_s = 0.0
+
+    def forget(self) -> None:
+        with self._lock:
+            self._answer = None
 
     def _current(self) -> Mapping[str, Any]:
         with self._lock:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import weakref
 from typing import TYPE_CHECKING, Any
 
 from wallaroo import _embedded, _upload, _wait, connection, deployment, model, pipeline, user, workspace
@@ -75,15 +76,19 @@ class Client:
         self._config = config
         self._workspace: Workspace | None = None
         self._last_inference_ms: dict[tuple[int | None, str], int] = {}
-        if endpoint is None and login is None:
+        platform: _embedded.Embedded | None = None
+        if endpoint is not None:
+            self._transport = Transport(endpoint, self.timeout)
+        elif login is None:
             platform = _embedded.find_or_start()
-            self._transport = Transport(platform.url, self.timeout)
+            self._transport = Transport(platform.url, self.timeout, platform.url_now)
+        else:
+            raise ValueError("An auth_type is given, but no platform: pass api_endpoint, or set WALLAROO_URL.")
+        self._end = weakref.finalize(self, self._transport.close)
+        if platform:
             self._log_in(TokenAuth(platform.token(), self._transport.exchange, self._clock))
             print(platform.in_words)
         else:
-            if endpoint is None:
-                raise ValueError("An auth_type is given, but no platform: pass api_endpoint, or set WALLAROO_URL.")
-            self._transport = Transport(endpoint, self.timeout)
             self._log_in(self._named_auth(login or "token"))
 
     def __repr__(self) -> str:
@@ -96,8 +101,12 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """End the session's connections."""
-        self._transport.close()
+        """End the session's connections. One that is not closed ends them when it is collected, or at exit."""
+        self._end()
+
+    def logout(self) -> None:
+        """Forget the access token in hand; the API token stays where it is, and the next call logs in with it."""
+        self._transport.auth.forget()
 
     @property
     def api_endpoint(self) -> str:

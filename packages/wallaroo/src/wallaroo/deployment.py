@@ -116,6 +116,7 @@ class Deployment(Object):
     def url(self) -> str:
         """The replicas' own address while they run, the server's forwarding path otherwise."""
         self.rehydrate()
+        self._inference.learn(self._record)
         return str(self._get("url") or self._get("external_url"))
 
     def internal_url(self) -> str:

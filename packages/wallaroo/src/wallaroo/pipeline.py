@@ -194,6 +194,7 @@ class Pipeline(Object):
         record = self._deployment_record()
         if not record:
             raise RuntimeError(f"Pipeline {self.name()} has not been deployed and has no url. Call deploy() first.")
+        self._inference.learn(record)
         return str(record["url"] or record["external_url"])
 
     def get_external_url(self) -> str:
