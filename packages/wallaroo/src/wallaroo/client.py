@@ -6,7 +6,7 @@ import os
 import weakref
 from typing import TYPE_CHECKING, Any
 
-from wallaroo import _embedded, _upload, _wait, connection, deployment, model, pipeline, user, workspace
+from wallaroo import _embedded, _pipeline_lookup, _upload, _wait, connection, deployment, model, user, workspace
 from wallaroo._transport import Transport
 from wallaroo.auth import Auth, AuthError, NoAuth, TokenAuth, read_credentials
 from wallaroo.engine_config import Architecture
@@ -231,21 +231,21 @@ class Client:
 
     def build_pipeline(self, pipeline_name: str) -> Pipeline:
         """The pipeline of this name in the current workspace, with one more, empty, version."""
-        return pipeline.build(self, pipeline_name, self.get_current_workspace().id())
+        return _pipeline_lookup.build(self, pipeline_name, self.get_current_workspace().id())
 
     def get_pipeline(self, name: str, version: str | None = None) -> Pipeline:
         """A pipeline of the current workspace, its local steps empty. Raises EntityNotFoundError."""
-        return pipeline.get(self, name, version, self.get_current_workspace().id())
+        return _pipeline_lookup.get(self, name, version, self.get_current_workspace().id())
 
     def pipelines_by_name(
         self, pipeline_name: str, workspace_id: int | None = None, workspace_name: str | None = None
     ) -> PipelineList:
         """Raises EntityNotFoundError when there is none."""
-        return pipeline.by_name(self, pipeline_name, workspace.scope(workspace_id, workspace_name))
+        return _pipeline_lookup.by_name(self, pipeline_name, workspace.scope(workspace_id, workspace_name))
 
     def list_pipelines(self, workspace_id: int | None = None, workspace_name: str | None = None) -> PipelineList:
         """Every pipeline the caller may see, or a workspace's."""
-        return pipeline.list_all(self, workspace.scope(workspace_id, workspace_name))
+        return _pipeline_lookup.list_all(self, workspace.scope(workspace_id, workspace_name))
 
     def search_pipelines(
         self,
@@ -261,7 +261,7 @@ class Client:
         """The versions of pipelines that fit; `deployed` None takes both."""
         scope = workspace.scope(workspace_id, workspace_name)
         created, updated = (created_start, created_end), (updated_start, updated_end)
-        return pipeline.search(self, scope, search_term, deployed, created, updated)
+        return _pipeline_lookup.search(self, scope, search_term, deployed, created, updated)
 
     search_pipeline_versions = search_pipelines
 

@@ -102,9 +102,9 @@ class Deployment(Object):
 
     def replace_model(self, model_version: ModelVersion) -> Deployment:
         """Deploy a new version of the pipeline that has this one model as its step."""
-        from wallaroo import pipeline
+        from wallaroo import _pipeline_lookup
 
-        owner = pipeline.get(self._client, self.pipeline_name(), None, self._get("workspace_id"))
+        owner = _pipeline_lookup.get(self._client, self.pipeline_name(), None, self._get("workspace_id"))
         owner.clear().add_model_step(model_version).deploy(deployment_config=self.engine_config())
         return self._changed()
 
