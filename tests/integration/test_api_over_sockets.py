@@ -119,6 +119,22 @@ def test_an_upload_that_is_declared_too_large_is_refused_before_it_is_sent(
     assert answer.split(b"\r\n", 1)[0].split()[1] in (b"413", b"400")
 
 
+@pytest.mark.parametrize(
+    "hosts", [(), ("127.0.0.1", "evil.example"), ("evil.example", "127.0.0.1"), ("localhost",) * 2]
+)
+def test_not_exactly_one_host_header_is_refused(
+    running: tuple[Platform, httpx.Client, str], hosts: tuple[str, ...]
+) -> None:
+    _, client, _ = running
+    head = "GET /v1/api/health HTTP/1.1\r\n" + "".join(f"Host: {host}\r\n" for host in hosts) + "\r\n"
+    with socket.create_connection(("127.0.0.1", client.base_url.port or 0), timeout=20) as raw:
+        raw.sendall(head.encode())
+        answer = raw.recv(65536)
+
+    assert answer.split(b" ")[1] == b"400"
+    assert b"%d Host headers" % len(hosts) in answer
+
+
 def test_a_caller_that_goes_away_in_the_middle_leaves_the_server_answering(
     running: tuple[Platform, httpx.Client, str], caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -127,6 +128,21 @@ def test_a_json_body_over_eight_megabytes_is_cut_off(api: Api) -> None:
 def test_a_host_of_another_name_is_refused(api: Api) -> None:
     problem(api.send("bob", "POST", CREATE, json={}, headers={"Host": "rebound.example.org"}), 400)
     assert api.send(None, "GET", "/v1/api/health", headers={"Host": "localhost:1"}).status_code == 200
+
+
+def test_a_compressed_body_is_told_to_come_as_it_is(api: Api) -> None:
+    body = gzip.compress(b'{"name": "c", "type": "HTTP"}')
+
+    answered = api.send(
+        "bob", "POST", CREATE, content=body, headers={"Content-Encoding": "gzip", "Content-Type": "application/json"}
+    )
+
+    assert "Content-Encoding" in problem(answered, 415)["msg"]
+
+
+def test_who_has_no_token_can_make_the_server_keep_next_to_nothing(api: Api) -> None:
+    for path in ("/docs", "/nowhere", "/v1/api/health"):
+        assert "65536" in problem(api.send(None, "POST", path, content=b" " * 70_000), 413)["msg"]
 
 
 def test_a_request_id_is_kept_if_it_is_one_and_made_otherwise(api: Api) -> None:

@@ -254,6 +254,7 @@ def http_config(platform: Platform, settings: Settings) -> uvicorn.Config:
         platform.app,
         loop="uvloop",
         http=guarded(settings.limits),
+        ws="none",
         timeout_keep_alive=int(settings.limits.keep_alive_timeout_s),
         timeout_graceful_shutdown=5,
         access_log=False,

@@ -9,6 +9,7 @@ from enum import Enum, auto
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Protocol
 
+from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 if TYPE_CHECKING:
@@ -43,6 +44,9 @@ def guarded(bounds: Bounds, *, max_head_bytes: int = MAX_HEAD_BYTES) -> type[Htt
     - A head, its trailers and chunk headers included, may have `max_head_bytes`: else 431.
 
     Each of these ends the connection; an application that is reading sees `http.disconnect`.
+
+    A request that asks for an upgrade is answered as if it had not asked: nothing here is upgraded to. A client that
+    closes its side after a whole request gets its answer.
     """
 
     class Guarded(_GuardedProtocol):
@@ -62,6 +66,7 @@ class _GuardedProtocol(HttpToolsProtocol):  # type: ignore[misc]  # uvicorn is u
     head_timeout_s: float
     body_idle_timeout_s: float
     max_head_bytes: int
+    parser: Any
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -70,6 +75,7 @@ class _GuardedProtocol(HttpToolsProtocol):  # type: ignore[misc]  # uvicorn is u
         self._head_bytes = 0
         self._body_bytes = 0
         self._refusal: HTTPStatus | None = None
+        self._plain_head: bytes | None = None  # of a request that asked for an upgrade, without that
         self._reading: asyncio.TimerHandle | None = None
         self._reading_for: _Expects | None = None
         self._writing: asyncio.TimerHandle | None = None
@@ -86,7 +92,11 @@ class _GuardedProtocol(HttpToolsProtocol):  # type: ignore[misc]  # uvicorn is u
 
     def data_received(self, data: bytes) -> None:
         body_before = self._body_bytes
-        super().data_received(data)
+        self._unset_keepalive_if_required()
+        try:
+            self._parse(data)
+        except HttpParserError:
+            self.send_400_response("")
         if self.transport.is_closing():
             self._stop_waiting()
             return
@@ -107,6 +117,29 @@ class _GuardedProtocol(HttpToolsProtocol):  # type: ignore[misc]  # uvicorn is u
         else:
             self._stop_waiting()
 
+    def eof_received(self) -> bool:
+        """Whether the connection stays open for answers that are on their way; it is closed after the last one."""
+        owes = self._expects is _Expects.NOTHING and self.cycle is not None and not self.cycle.response_complete
+        if owes:
+            self.cycle.keep_alive = False  # the last one's: those before it are answered first
+        return owes
+
+    def _parse(self, data: bytes) -> None:
+        """Feed the parser. It takes a body for bytes of the other protocol when an upgrade is asked for, and what comes
+        after them for the next request, so such a request goes through a new one, as RFC 9110 7.8 lets us answer it.
+        """
+        while True:
+            try:
+                self.parser.feed_data(data)
+                return
+            except HttpParserUpgrade as asked:
+                if self._plain_head is None:
+                    raise HttpParserError("a method that upgrades by itself") from None
+                data = self._plain_head + data[asked.args[0] :]
+                self._plain_head = None
+                self.parser = HttpRequestParser(self)
+                self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as the first one of uvicorn's
+
     # --- what the parser tells
 
     def on_message_begin(self) -> None:
@@ -126,6 +159,15 @@ class _GuardedProtocol(HttpToolsProtocol):  # type: ignore[misc]  # uvicorn is u
         super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
+        if self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT":
+            version, fields = self.parser.get_http_version(), [h for h in self.headers if h[0] != b"upgrade"]
+            self._plain_head = b"%b %b HTTP/%b\r\n%b\r\n" % (
+                self.parser.get_method(),
+                self.url,
+                version.encode(),
+                b"".join(b"%b: %b\r\n" % field for field in fields),
+            )
+            return
         self._expects = _Expects.BODY
         self._head_bytes = 0
         self._stop_waiting()
@@ -136,6 +178,8 @@ class _GuardedProtocol(HttpToolsProtocol):  # type: ignore[misc]  # uvicorn is u
         super().on_body(body)
 
     def on_message_complete(self) -> None:
+        if self._plain_head is not None:
+            return
         self._expects = _Expects.NOTHING
         self._begun = False
         super().on_message_complete()
