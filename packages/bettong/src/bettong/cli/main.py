@@ -1,4 +1,4 @@
-"""The command line: `bettong up | status | stop | serve | logs | token | keys`."""
+"""The command line: `bettong up | status | stop | serve | logs | token | tokens | keys`."""
 
 from __future__ import annotations
 
@@ -158,6 +158,29 @@ def token(header: bool) -> None:
 
 
 @cli.group(cls=Teaching)
+def tokens() -> None:
+    """API tokens of the people and programs that use this platform."""
+
+
+@tokens.command("create")
+@click.argument("email")
+@click.option("--label", default="", help="What it is for, in your words.")
+@click.option("--invite", is_flag=True, help="Make the user first, if nobody has that address.")
+@click.option("--json", "as_json", is_flag=True, help="Print the file that WALLAROO_SDK_CREDENTIALS names.")
+def tokens_create(email: str, label: str, invite: bool, as_json: bool) -> None:
+    """Print a new API token for the user with that address.
+
+    It is told this once. Hand it on by a file that only its owner can read, or through a pipe.
+    """
+    settings = compose.settings_from_environment()
+    found = _running(settings)
+    if invite:
+        _call(settings, found, "POST", "/v1/api/users/invite", {"email": email})
+    made = _call(settings, found, "POST", "/v1/api/users/create_token", {"email": email, "label": label})
+    click.echo(json.dumps(made, indent=2) if as_json else made["token"])
+
+
+@cli.group(cls=Teaching)
 def keys() -> None:
     """Keys that seal the details of Connections."""
 
@@ -173,6 +196,12 @@ def keys_new() -> None:
 
 def main() -> None:
     cli(prog_name="bettong")
+
+
+def _running(settings: Settings) -> record.Record:
+    if (found := record.running(settings.home)) is None:
+        _fail(f"No platform runs in {settings.home}. Start it with: bettong up")
+    return found
 
 
 def _call(settings: Settings, found: record.Record, method: str, path: str, body: object = None) -> Any:
