@@ -255,6 +255,18 @@ def test_models_are_listed_in_the_current_workspace_with_their_versions_counted(
         client.list_models(workspace_name=8)  # type: ignore[arg-type]
 
 
+def test_a_version_is_found_by_the_names_of_both_in_whatever_workspace(client: Client, platform: StubPlatform) -> None:
+    platform.on("/v1/api/models/list", {"models": [model_entry(model_version(id=7), model_version(id=6))]})
+
+    assert client.model_by_name("control", UUIDS[6]).id() == client.model_version_by_name("control", UUIDS[6]).id() == 6
+
+    assert platform.calls("/v1/api/models/list")[0].json == {"workspace_id": None, "workspace_name": None}
+    assert client.model_by_name("control", UUIDS[7]).tags() == []
+    for name, version in (("control", UUIDS[1]), ("other", UUIDS[6])):
+        with pytest.raises(EntityNotFoundError, match="ModelVersion not found"):
+            client.model_version_by_name(name, version)
+
+
 def test_configure_posts_a_new_row_and_chains(client: Client, platform: StubPlatform) -> None:
     platform.on("/v1/api/models/list_versions_for_model", {"models": [model_entry(model_version())]})
     platform.on("/v1/api/models/insert_model_config", {"model_config": {**model_config(), "id": 9}})

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from unit.wallaroo.stub import Asked, FakeClock, Reply, StubPlatform, error
+from unit.wallaroo.stub import Asked, FakeClock, Reply, StubPlatform, error, status
 
 import wallaroo
-from wallaroo import _embedded
+from wallaroo import _embedded, deployment
 from wallaroo.auth import AuthError, TokenAuth, TokenFetchError, TokenRefreshError
 from wallaroo.object import CommunicationError, WallarooAPIError
 
@@ -348,6 +348,47 @@ def test_a_program_that_ends_without_closing_its_client_sees_no_warning(platform
     done = subprocess.run(command, capture_output=True, text=True, check=True)
 
     assert (done.stdout, done.stderr) == ("[]\n", "")
+
+
+def test_the_addresses_of_a_platform(client: wallaroo.Client, platform: StubPlatform) -> None:
+    assert client.get_urls() == {"api": platform.url, "docs": f"{platform.url}/docs"}
+
+
+def test_an_ordinary_http_client_is_logged_in_here_and_nowhere_else(home: Path, platform: StubPlatform) -> None:
+    elsewhere = StubPlatform()
+    elsewhere.on("/x", {})
+    platform.on("/v1/api/health", {"status": "ok", "instance": "i-1", "version": "0.1.0"})
+    platform.on("/v1/api/users/query", Reply(b"Jwt verification fails", 401), Reply({"users": {}}))
+    platform.on(EXCHANGE, access(1), access(2))
+    try:
+        with wallaroo.Client() as client:
+            assert client.httpx_client.post("/v1/api/users/query", json={}).json() == {"users": {}}
+            client.httpx_client.get(f"{elsewhere.url}/x")
+            kept = client.httpx_client
+    finally:
+        elsewhere.close()
+    tokens = [asked.headers["authorization"] for asked in platform.calls("/v1/api/users/query")]
+    assert tokens == ["Bearer jwt-1", "Bearer jwt-2"]
+    assert "authorization" not in elsewhere.calls("/x")[0].headers
+    assert kept.is_closed
+
+
+@pytest.mark.parametrize(("terminal", "shown"), [(True, " ok\n"), (False, "")])
+def test_waits_are_shown_in_a_terminal_and_not_in_a_pipe(
+    platform: StubPlatform,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    terminal: bool,
+    shown: str,
+) -> None:
+    platform.on("/v1/api/pipelines/deploy", {"id": 5, "generation": 1})
+    platform.on("/v1/api/status/get_deployment", status())
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: terminal)
+
+    with wallaroo.Client(platform.url, auth_type="none") as client:
+        deployment.start(client, "rental", {}, wait=True)
+
+    assert capsys.readouterr().out == shown
 
 
 def test_an_error_of_the_platform_carries_its_code_reason_and_request_id(

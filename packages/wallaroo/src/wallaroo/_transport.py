@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 import httpx
 
 from wallaroo._version import __version__
-from wallaroo._wait import in_notebook
+from wallaroo._wait import watched
 from wallaroo.auth import Auth, NoAuth
 from wallaroo.object import CommunicationError, WallarooAPIError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
     from pathlib import Path
 
 E = TypeVar("E", bound=WallarooAPIError)
@@ -102,11 +102,14 @@ class Transport:
         self._find = find
         self.auth: Auth = NoAuth()
         self._http = _new_http(self.endpoint)
+        self._open: httpx.Client | None = None
         self._inference = _Pool(self.endpoint)
 
     def close(self) -> None:
         """End all connections. The object can't be used afterwards."""
         self._http.close()
+        if self._open is not None:
+            self._open.close()
         self._inference.close()
 
     def post(self, path: str, body: Mapping[str, Any] | None = None, *, timeout_s: float | None = None) -> Any:
@@ -134,7 +137,7 @@ class Transport:
         """Send a file from disk, in pieces, behind its metadata; a big one shows its progress to a person."""
         with file.open("rb") as opened:
             size = os.fstat(opened.fileno()).st_size
-            shown = size > PROGRESS_FROM_BYTES and (in_notebook() or sys.stdout.isatty())
+            shown = size > PROGRESS_FROM_BYTES and watched()
             source: Any = _Progress(opened, size) if shown else opened
             parts = [
                 ("metadata", (None, json.dumps(metadata), "application/json")),
@@ -176,6 +179,14 @@ class Transport:
 
     def new_async_http(self) -> httpx.AsyncClient:
         return httpx.AsyncClient(**_options(self.endpoint))
+
+    def open_http(self) -> httpx.Client:
+        """An ordinary client for callers of their own; it is logged in here, and ends with this object."""
+        if self._open is None:
+            self._open = httpx.Client(**_options(self.endpoint), headers=_CLIENT_HEADERS, timeout=self.timeout_s)
+        self._open.base_url = httpx.URL(self.endpoint)
+        self._open.auth = _Login(self._open.base_url, self.auth)
+        return self._open
 
     def drop_inference_connections(self) -> None:
         """The next inference opens a new connection; those in flight end in peace."""
@@ -260,6 +271,24 @@ def loss_of(error: httpx.HTTPError) -> Loss:
 
 def inference_timeout(timeout_s: float) -> httpx.Timeout:
     return httpx.Timeout(timeout_s, connect=min(timeout_s, CONNECT_TIMEOUT_S))
+
+
+class _Login(httpx.Auth):
+    """The login on calls to the platform, never on calls to anyone else; a refused token is renewed once."""
+
+    def __init__(self, platform: httpx.URL, auth: Auth) -> None:
+        self._platform, self._auth = platform, auth
+
+    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
+        there = self._platform
+        if (request.url.scheme, request.url.host, request.url.port) != (there.scheme, there.host, there.port):
+            yield request
+            return
+        request.headers.update(self._auth.auth_header())
+        response = yield request
+        if response.status_code == 401 and self._auth.renew():
+            request.headers.update(self._auth.auth_header())
+            yield request
 
 
 class _Pool:

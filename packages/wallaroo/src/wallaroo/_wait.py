@@ -64,7 +64,7 @@ def poll(
         pause_s = min(pause_s * GROWTH, LONGEST_PAUSE_S)
 
 
-def in_notebook() -> bool:
-    """Whether this runs in an IPython kernel or shell."""
+def watched() -> bool:
+    """Whether a person sees what is printed: in an IPython kernel or shell, or in a terminal."""
     ipython = sys.modules.get("IPython")
-    return ipython is not None and ipython.get_ipython() is not None
+    return (ipython is not None and ipython.get_ipython() is not None) or sys.stdout.isatty()

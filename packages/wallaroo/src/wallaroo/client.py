@@ -6,16 +6,18 @@ import os
 import weakref
 from typing import TYPE_CHECKING, Any
 
-from wallaroo import _embedded, _pipeline_lookup, _upload, _wait, connection, deployment, model, user, workspace
+from wallaroo import _embedded, _pipeline_lookup, _upload, _wait, connection, deployment, logs, model, user, workspace
 from wallaroo._transport import Transport
 from wallaroo.auth import Auth, AuthError, NoAuth, TokenAuth, read_credentials
 from wallaroo.engine_config import Architecture
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
     from pathlib import Path
 
+    import httpx
+    import pandas as pd
     import pyarrow as pa
 
     from wallaroo.connection import Connection, ConnectionList
@@ -43,7 +45,7 @@ class Client:
         auth_type: `token` (a credentials file named by WALLAROO_SDK_CREDENTIALS) or `none`; else
             WALLAROO_SDK_AUTH_TYPE. The platform of this machine needs neither.
         gql_client: taken for old notebooks' sake; nothing is done with it.
-        interactive: whether waits are shown; by default they are in notebooks.
+        interactive: whether waits are shown; by default they are in notebooks and terminals.
         time_format: how lists show dates.
         config: facts of the platform, instead of asking for them.
 
@@ -70,7 +72,7 @@ class Client:
         self.timeout = DEFAULT_TIMEOUT_S if timeout is None else float(timeout)
         self.time_format = time_format
         hosted = bool(environ.get("JUPYTER_SVC_SERVICE_HOST") or environ.get("JUPYTERHUB_HOST"))
-        self._interactive = hosted or _wait.in_notebook() if interactive is None else interactive
+        self._interactive = hosted or _wait.watched() if interactive is None else interactive
         self._clock = _wait.Clock()
         self._screen = _wait.Screen(self._interactive)
         self._config = config
@@ -111,6 +113,15 @@ class Client:
     @property
     def api_endpoint(self) -> str:
         return self._transport.shown_endpoint
+
+    def get_urls(self) -> dict[str, str]:
+        """Addresses for programs and people: `api`, and `docs`, where the API describes itself."""
+        return {"api": self.api_endpoint, "docs": f"{self.api_endpoint}/docs"}
+
+    @property
+    def httpx_client(self) -> httpx.Client:
+        """For calls that have no method here: paths are of this platform, and the login goes to it and nowhere else."""
+        return self._transport.open_http()
 
     @property
     def auth(self) -> Auth:
@@ -213,6 +224,10 @@ class Client:
         """Raises EntityNotFoundError."""
         return model.by_name(self, model_name, model_version, workspace.scope(workspace_id, workspace_name))
 
+    def model_version_by_name(self, model_class: str, model_name: str) -> ModelVersion:
+        """The version with the UUID `model_name` of the model called `model_class`. Raises EntityNotFoundError."""
+        return self.model_by_name(model_class, model_name)
+
     def search_models(
         self,
         search_term: str | None = None,
@@ -272,6 +287,78 @@ class Client:
     def deployment_by_name(self, deployment_name: str) -> Deployment:
         """Raises EntityNotFoundError."""
         return deployment.get(self, {"name": deployment_name})
+
+    # Inference logs, by topic
+
+    def get_topic_name(self, pipeline_pk_id: int) -> str:
+        """The topic of a pipeline's log; that of failed inferences ends in `-failures`. Raises EntityNotFoundError."""
+        return logs.topic_of(self, pipeline_pk_id)
+
+    def get_logs(
+        self,
+        topic: str,
+        limit: int | None = None,
+        start_datetime: datetime | None = None,
+        end_datetime: datetime | None = None,
+        dataset: Sequence[str] | str | None = None,
+        dataset_exclude: Sequence[str] | str | None = None,
+        dataset_separator: str | None = None,
+        arrow: bool = False,
+    ) -> Any:
+        """One page of a topic, as `Pipeline.logs` gives it. Raises EntityNotFoundError."""
+        query = logs.LogQuery(limit, start_datetime, end_datetime, dataset, dataset_exclude, dataset_separator)
+        return logs.topic(self, topic, query, arrow)
+
+    def get_raw_logs(
+        self,
+        topic: str,
+        start: datetime | None = None,
+        end: datetime | None = None,
+        limit: int = logs.DEFAULT_RAW_LIMIT,
+        dataset: Sequence[str] | str | None = None,
+        dataset_exclude: Sequence[str] | str | None = None,
+        dataset_separator: str | None = None,
+        verbose: bool = False,
+    ) -> list[dict[str, Any]]:
+        """Rows of a topic as dicts, metadata included: the newest first, or with dates the oldest of that time first.
+
+        Raises:
+            EntityNotFoundError: there is no such topic.
+            ValueError: one date without the other, or a `limit` that is not between 1 and 1,000,000.
+        """
+        query = logs.LogQuery(None, start, end, dataset, dataset_exclude, dataset_separator)
+        tables = logs.raw(self, topic, query, limit=limit, verbose=verbose)
+        return [row for table in tables for row in table.to_pylist()]
+
+    def get_raw_pipeline_inference_logs(
+        self,
+        topic: str,
+        start: datetime | None = None,
+        end: datetime | None = None,
+        model_name: str | None = None,
+        limit: int = logs.DEFAULT_RAW_LIMIT,
+        verbose: bool = False,
+    ) -> list[dict[str, Any]]:
+        """As `get_raw_logs`; with `model_name`, the rows that this model answered last."""
+        query = logs.LogQuery(None, start, end)
+        tables = logs.raw(self, topic, query, limit=limit, model_name=model_name, verbose=verbose)
+        return [row for table in tables for row in table.to_pylist()]
+
+    def get_pipeline_inference_dataframe(
+        self,
+        topic: str,
+        start: datetime | None = None,
+        end: datetime | None = None,
+        model_name: str | None = None,
+        limit: int = logs.DEFAULT_RAW_LIMIT,
+        verbose: bool = False,
+    ) -> pd.DataFrame:
+        """The same rows as a DataFrame; a column that only some of them have is missing (NaN) in the others."""
+        import pandas as pd
+
+        query = logs.LogQuery(None, start, end)
+        tables = logs.raw(self, topic, query, limit=limit, model_name=model_name, verbose=verbose)
+        return pd.concat([table.to_pandas() for table in tables], ignore_index=True) if tables else pd.DataFrame()
 
     # Connections
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wallaroo import (
+    _api_spec,
     _pipeline_views,
     _times,
     deployment,
@@ -26,7 +28,6 @@ from wallaroo.pipeline_version import PipelineVersion, PipelineVersionList
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import datetime
-    from pathlib import Path
 
     import httpx
 
@@ -192,7 +193,7 @@ class Pipeline(Object):
         """Where it takes inferences: the replicas' own address while they run. Raises RuntimeError before a deploy."""
         record = self._deployment_record()
         if not record:
-            raise RuntimeError(f"Pipeline {self.name()} has not been deployed and has no url. Call deploy() first.")
+            raise self._no_url()
         self._inference.learn(record)
         return str(record["url"] or record["external_url"])
 
@@ -200,6 +201,33 @@ class Pipeline(Object):
         """The address on the server, which forwards to the replicas."""
         request = {"workspace_id": self._workspace_id, "pipeline_name": self.name()}
         return str(self._client._transport.post("/v1/api/admin/get_pipeline_external_url", request)["url"])
+
+    def generate_api_spec(self, path: str | Path | None = None) -> Path:
+        """Write the inference endpoint as OpenAPI 3.1.1, with the columns of the deployed models' schemas.
+
+        Args:
+            path: the file, or an existing folder for `{pipeline}.yaml`; the working folder by default.
+
+        Returns:
+            The file written.
+
+        Raises:
+            RuntimeError: the pipeline was never deployed, and so has no endpoint yet.
+        """
+        record = self._deployment_record()
+        if not record:
+            raise self._no_url()
+        definition = self.get_pipeline_configuration(record["pipeline_version"])
+        models = [self._stored_step(each).model_version for each in pipeline_version.references(definition)]
+        inputs = models[0].config().input_schema() if models else None
+        outputs = models[-1].config().output_schema() if models else None
+        version = str(record["pipeline_version"])
+        spec = _api_spec.document(self.name(), version, self.get_external_url(), inputs, outputs)
+        target = Path(path or ".")
+        if target.is_dir():
+            target /= f"{self.name()}.yaml"
+        target.write_text(_api_spec.as_text(spec), encoding="utf-8")
+        return target
 
     def infer(
         self,
@@ -369,6 +397,9 @@ class Pipeline(Object):
 
     def _own(self, name: str) -> Any:
         return self._get("pipeline")[name]
+
+    def _no_url(self) -> RuntimeError:
+        return RuntimeError(f"Pipeline {self.name()} has not been deployed and has no url. Call deploy() first.")
 
     def _topic(self, valid: bool | None) -> str:
         topic = str(self._get("plateau_topic"))
