@@ -22,6 +22,8 @@ from typing import TYPE_CHECKING, Any
 import psutil
 import pyarrow as pa
 
+from wallaroo.framework import Framework
+
 ROOT = Path(__file__).parents[1]
 EXAMPLE = ROOT / "examples" / "forecast"
 sys.path.insert(0, str(EXAMPLE))
@@ -117,7 +119,7 @@ def main_job() -> list[Figure]:
         first_upload_s = timed(lambda: upload(wl, "forecast", zips["forecast_standard"]))
         second_upload_s = timed(lambda: upload(wl, "forecast", zips["forecast_alternate01"]))
         timing = timed_model(Path(folder))
-        wl.upload_model("timed", timing, "python", input_schema=INPUT, output_schema=TIMED_OUTPUT)
+        wl.upload_model("timed", timing, Framework.PYTHON, input_schema=INPUT, output_schema=TIMED_OUTPUT)
     rows = pd.read_json(EXAMPLE / "data" / "testdata-standard.df.json")
     pipeline = wl.build_pipeline("timed").clear().add_model_step(wl.get_model("timed"))
 
@@ -162,7 +164,7 @@ def main_job() -> list[Figure]:
 
 
 def upload(wl: Any, name: str, path: str) -> None:
-    version = wl.upload_model(name, path, "python", input_schema=INPUT, output_schema=OUTPUT)
+    version = wl.upload_model(name, path, Framework.PYTHON, input_schema=INPUT, output_schema=OUTPUT)
     assert version.status() == "ready", version.get_upload_logs()
 
 
@@ -262,9 +264,9 @@ def report(figures: list[Figure]) -> str:
         "|---|---|---|",
         *[f"| {f.what} | {f.value} | {'at most ' + f.bound if f.bound else ''} |" for f in figures],
         "",
-        "How each is got: [benchmarks/main_job.py](../benchmarks/main_job.py). Memory is PSS: pages that processes share",
-        "are counted once, in parts. Replicas are forked from a parent that has imported the engine, so each further one",
-        "shares its pages; a worker has its model's own packages loaded and shares none.",
+        "How each is got: [benchmarks/main_job.py](../benchmarks/main_job.py). Memory is PSS: pages that processes",
+        "share are counted once, in parts. Replicas are forked from a parent that has imported the engine, so each",
+        "further one shares its pages; a worker has its model's own packages loaded and shares none.",
         "",
     ]
     return "\n".join(lines)
