@@ -37,6 +37,7 @@ log = logging.getLogger("bettong.compose")
 
 WATCH_EVERY_S = 5.0
 MAINTAIN_EVERY_S = 60.0
+_BE_NURSERY = "import sys; from bettong import compose; compose.be_nursery(int(sys.argv[1]))"
 ARCHITECTURES = {"x86_64": "x86", "AMD64": "x86", "aarch64": "arm", "arm64": "arm", "ppc64le": "power10"}
 
 
@@ -122,7 +123,15 @@ def start_nursery() -> Nursery:
     from bettong.engine.nursery import Nursery
     from bettong.logstore.factory import open_log
 
-    return Nursery.start(open_log)
+    return Nursery.start(open_log, command=[sys.executable, "-P", "-c", _BE_NURSERY])
+
+
+def be_nursery(line: int) -> None:
+    """Be a nursery in place of one that died; `line` is the descriptor that leads to the server."""
+    from bettong.engine.nursery import serve
+    from bettong.logstore.factory import open_log
+
+    serve(line, open_log)
 
 
 def build(settings: Settings, nursery: Nursery, *, url: str, instance: str, started_at: str) -> Platform:
