@@ -211,7 +211,7 @@ def test_get_model_gives_the_newest_or_the_named_version(client: Client, platfor
     platform.on("/v1/api/models/list_versions_for_model", {"models": []})
     with pytest.raises(EntityNotFoundError) as caught:
         client.get_model("nothing")
-    assert str(caught.value) == "Error: A model with the name nothing does not exist."
+    assert str(caught.value).startswith("Error: A model with the name nothing does not exist. list_models() shows")
 
 
 def test_the_versions_table_has_its_twelve_fields_in_order_and_escapes(client: Client, platform: StubPlatform) -> None:

@@ -186,7 +186,8 @@ def test_a_refused_token_is_noticed_when_the_session_starts(home: Path, platform
     platform.on(EXCHANGE, Reply(b"Jwt verification fails", 401))
     with pytest.raises(TokenFetchError) as caught:
         wallaroo.Client()
-    assert str(caught.value) == "[HTTP 401] Jwt verification fails"
+    assert str(caught.value).startswith("[HTTP 401] Jwt verification fails. The platform does not take this API token")
+    assert SECRET not in str(caught.value)
 
 
 @pytest.mark.parametrize("endpoint", ["ftp://x", "localhost:80", "http://", "http://h:secret-port"])

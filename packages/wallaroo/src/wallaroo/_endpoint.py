@@ -270,11 +270,13 @@ class InferenceEndpoint:
 
 
 def check_timeout(timeout: int | float | None) -> float:
-    """Seconds. Raises TypeError when it is no number."""
+    """Seconds. Raises TypeError when it is no number, ValueError when it is not above 0."""
     if timeout is None:
         return DEFAULT_TIMEOUT_S
     if isinstance(timeout, bool) or not isinstance(timeout, (int, float)):
         raise TypeError(f"timeout is a {type(timeout).__name__}. Give a number of seconds.")
+    if not timeout > 0:
+        raise ValueError(f"timeout is {timeout}. Give a number of seconds above 0.")
     return float(timeout)
 
 

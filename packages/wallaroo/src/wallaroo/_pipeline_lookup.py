@@ -39,13 +39,24 @@ def get(client: Client, name: str, version: str | None, workspace_id: int) -> Pi
     except WallarooAPIError as error:
         if error.code != 404:
             raise
-        raise EntityNotFoundError("Pipeline", params, f"Pipeline {name} not found in this workspace.") from None
+        raise EntityNotFoundError(
+            "Pipeline",
+            params,
+            f"Pipeline {name} not found in this workspace. list_pipelines() shows those of every workspace; "
+            "set_current_workspace() chooses another.",
+        ) from None
     if version is None:
         return found
-    for candidate in found.versions():
+    stored = found.versions()
+    for candidate in stored:
         if candidate.name() == version:
             return Pipeline(client, found._record, candidate)
-    raise EntityNotFoundError("Pipeline", params, f"Pipeline version {version} not found in this workspace.")
+    raise EntityNotFoundError(
+        "Pipeline",
+        params,
+        f"Pipeline version {version} not found in this workspace. Pipeline '{name}' has {len(stored)}: see its "
+        "versions().",
+    )
 
 
 def list_all(client: Client, scope: Mapping[str, Any]) -> PipelineList:
@@ -58,7 +69,10 @@ def by_name(client: Client, name: str, scope: Mapping[str, Any]) -> PipelineList
     """Raises EntityNotFoundError when there is none."""
     found = PipelineList(client, (pipeline for pipeline in list_all(client, scope) if pipeline.name() == name))
     if not found:
-        raise EntityNotFoundError("Pipeline", {"pipeline_name": name})
+        params = {"pipeline_name": name}
+        raise EntityNotFoundError(
+            "Pipeline", params, f"Pipeline not found: {params}. list_pipelines() shows those that you may see."
+        )
     return found
 
 

@@ -48,7 +48,7 @@ def metadata_of(
     Raises:
         InvalidNameError, InvalidAccelerationError, ModelOptimizationConfigError: as their names say.
         ValueError: `framework` is no Framework, or a schema that it needs is missing.
-        FileNotFoundError: there is no file at `path`.
+        FileNotFoundError: there is no file at `path`, or it is a folder.
     """
     check_dns_name(name)
     if not isinstance(framework, Framework):
@@ -59,9 +59,11 @@ def metadata_of(
     schemas = {"input_schema": input_schema, "output_schema": output_schema}
     for parameter, schema in schemas.items():
         if schema is None and framework.needs_schemas:
-            raise ValueError(f"parameter '{parameter}' required for this framework")
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"There is no model file at '{path}'.")
+            raise ValueError(
+                f"parameter '{parameter}' required for this framework. Pass a pyarrow.Schema with the name and type "
+                f"of each column: {parameter}=pa.schema([pa.field('count', pa.int32())])."
+            )
+    _check_file(path)
     engine_config.check_pair(arch, accel)
     return {
         "name": name,
@@ -76,6 +78,15 @@ def metadata_of(
         },
         **{parameter: schema_to_wire(parameter, schema) for parameter, schema in schemas.items()},
     }
+
+
+def _check_file(path: str | Path) -> None:
+    if Path(path).is_file():
+        return
+    if Path(path).is_dir():
+        raise FileNotFoundError(f"'{path}' is a folder. Zip what is in it, and pass the path of the zip.")
+    looked_from = "" if Path(path).is_absolute() else f" It was looked for from the working folder, '{Path.cwd()}'."
+    raise FileNotFoundError(f"There is no model file at '{path}'.{looked_from}")
 
 
 def route_of(framework: Framework) -> str:

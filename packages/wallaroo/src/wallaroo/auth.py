@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from wallaroo._wait import Clock
 
 PAUSE_AFTER_FAILED_RENEWAL_S = 2.0
+_NOT_TAKEN = (
+    "The platform does not take this API token, or no longer. "
+    "An administrator makes a new one with `bettong tokens create`."
+)
 ANONYMOUS_EMAIL = "default@ex.co"
 ANONYMOUS_ID = "00000000-0000-0000-0000-000000000000"
 
@@ -151,7 +155,8 @@ class TokenAuth:
             if error.code >= 500 and self._outlast(now_s):
                 return
             kind = TokenFetchError if self._answer is None else TokenRefreshError
-            raise kind(error.error, error.code) from None
+            advice = f". {_NOT_TAKEN}" if error.code == 401 else ""
+            raise kind(f"{error.error}{advice}", error.code) from None
         life_s = float(answer["expires_in"])
         self._answer = answer
         self._renew_at_s, self._expires_at_s = now_s + life_s / 3, now_s + life_s

@@ -145,7 +145,9 @@ class Client:
     def set_current_workspace(self, workspace: Workspace) -> Workspace:
         """Where this session's uploads, builds and look-ups happen from now on. Raises TypeError for anything else."""
         if not isinstance(workspace, _Workspace):
-            raise TypeError("Workspace type was expected")
+            raise TypeError(
+                f"Workspace type was expected, not {type(workspace).__name__}. Get one with get_workspace(name)."
+            )
         self._workspace = workspace
         return workspace
 

@@ -167,7 +167,8 @@ def get(client: Client, key: Mapping[str, Any]) -> Deployment:
         return Deployment(client, client._transport.post("/v1/api/deployments/get", key))
     except WallarooAPIError as error:
         if error.code == 404:
-            raise EntityNotFoundError("Deployment", dict(key)) from None
+            text = f"Deployment not found: {dict(key)}. list_deployments() shows those that you may see."
+            raise EntityNotFoundError("Deployment", dict(key), text) from None
         raise
 
 

@@ -34,7 +34,11 @@ _TOO_BIG = "Warning: Pipeline log size limit exceeded. Please request logs using
 
 @dataclass(frozen=True)
 class LogQuery:
-    """What is wanted of a log. Raises ValueError for one date without the other; naive dates count as UTC."""
+    """What is wanted of a log; naive dates count as UTC.
+
+    Raises:
+        ValueError: one date without the other, or a limit below 1.
+    """
 
     limit: int | None = None
     start: datetime | None = None
@@ -44,6 +48,8 @@ class LogQuery:
     separator: str | None = None
 
     def __post_init__(self) -> None:
+        if self.limit is not None and self.limit < 1:
+            raise ValueError(f"limit is {self.limit}. Give a number of rows, 1 or more.")
         if (self.start is None) != (self.end is None):
             raise ValueError("Please provide both start_datetime and end_datetime, or neither of them.")
         for name, moment in (("start_datetime", self.start), ("end_datetime", self.end)):
@@ -108,7 +114,7 @@ def read(client: Client, topic: str, query: LogQuery, newest_ms: int | None, arr
     """One page, as a DataFrame or a Table; says on stderr what is missing from it."""
     _wait_until_logged(client, topic, newest_ms)
     limit = DEFAULT_LIMIT if query.limit is None and not query.dated else query.limit
-    page = _page(client, topic, query.params(limit), {})
+    page = _page(client, topic, query.params(limit and min(limit, MAX_PAGE_ROWS)), {})
     if page is None:
         import pyarrow as pa
 

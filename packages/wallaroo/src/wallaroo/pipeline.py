@@ -151,6 +151,7 @@ class Pipeline(Object):
             DeploymentError: the platform refuses it, for instance because a model is not ready.
             WaitForDeployError: the new version did not come up.
             InvalidAccelerationError: the config has an architecture and an acceleration that do not go together.
+            TypeError: the config is none, for instance a builder without `.build()`.
         """
         name = self.name() if pipeline_name is None else check_dns_name(pipeline_name)
         self._steps = self._steps or self._stored_steps()
@@ -334,14 +335,14 @@ class Pipeline(Object):
         """One page of the inference log: the newest rows first, or with dates, the oldest of that time first.
 
         Args:
-            limit: rows, 100 without dates.
+            limit: rows, 100 without dates; at most 10,000 are given, and `export_logs` gives more.
             start_datetime, end_datetime: both or none, aware; a naive one counts as UTC, with a warning.
             valid: False reads the inferences that failed.
             dataset, dataset_exclude, dataset_separator: as in `infer`.
             arrow: give an Arrow Table instead of a DataFrame.
 
         Raises:
-            ValueError: one date without the other.
+            ValueError: one date without the other, or a `limit` below 1.
         """
         query = logs.LogQuery(limit, start_datetime, end_datetime, dataset, dataset_exclude, dataset_separator)
         return logs.read(self._client, self._topic(valid), query, self._last_inference_ms(valid), arrow)
