@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import stat
 import subprocess
@@ -115,6 +116,16 @@ def test_started_twice_says_so_and_changes_nothing(own_home: Path) -> None:
     assert second_server.returncode != 0
     assert "Another server has the home" in second_server.stderr
     assert record(own_home) == first
+
+
+def test_it_may_open_as_many_connections_as_the_system_lets_it(own_home: Path) -> None:
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    subprocess.run(["bash", "-c", f"ulimit -Sn 256; exec {sys.executable} -m bettong up"], check=True, timeout=90)
+
+    server = psutil.Process(int(record(own_home)["pid"]))
+
+    for process in (server, *server.children()):  # hosts and replicas have it from the nursery
+        assert process.rlimit(psutil.RLIMIT_NOFILE) == (min(hard, 65536) if hard >= 0 else 65536, hard)
 
 
 def test_stop_leaves_nothing_running(own_home: Path) -> None:

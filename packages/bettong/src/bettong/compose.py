@@ -7,6 +7,7 @@ import getpass
 import logging
 import os
 import platform as machine
+import resource
 import secrets
 import sys
 import time
@@ -37,6 +38,8 @@ log = logging.getLogger("bettong.compose")
 
 WATCH_EVERY_S = 5.0
 MAINTAIN_EVERY_S = 60.0
+BOUND_TEXT_LOGS_EVERY_S = 10.0
+MAX_DESCRIPTORS = 65536
 _BE_NURSERY = "import sys; from bettong import compose; compose.be_nursery(int(sys.argv[1]))"
 ARCHITECTURES = {"x86_64": "x86", "AMD64": "x86", "aarch64": "arm", "arm64": "arm", "ppc64le": "power10"}
 
@@ -115,6 +118,18 @@ class Platform:
             loop.start()
 
 
+def raise_descriptor_limit() -> None:
+    """Let this process, and the hosts and replicas after it, open as many files and connections as the system lets us.
+
+    The usual soft limit, 1024 or even 256, is for programs that use select(); nothing of ours does.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MAX_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, MAX_DESCRIPTORS)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with contextlib.suppress(ValueError, OSError):  # macOS has a lower limit of its own that it does not tell
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
 def start_nursery() -> Nursery:
     """Fork the nursery. Call it before a thread, a file or a socket is opened in this process."""
     from bettong.engine.forking import SINGLE_THREADED
@@ -161,6 +176,7 @@ def build(settings: Settings, nursery: Nursery, *, url: str, instance: str, star
     from bettong.services.models import ModelService
     from bettong.services.pipelines import PipelineService
     from bettong.services.platform import PlatformFacts, Services
+    from bettong.services.text_logs import bound
     from bettong.services.usage import ModelUsage
     from bettong.services.workspaces import WorkspaceService
     from bettong.storage.stores import open_stores
@@ -223,6 +239,7 @@ def build(settings: Settings, nursery: Nursery, *, url: str, instance: str, star
             lambda: maintain(home / "logs", time.time(), settings.log_bytes_per_topic),
             every_s=MAINTAIN_EVERY_S,
         ),
+        Loop("text-logs", lambda: bound(home), every_s=BOUND_TEXT_LOGS_EVERY_S),
     )
     identity.ensure_owner(f"{getpass.getuser()}@localhost", getpass.getuser(), _owner_token(home))
     stopping: list[Callable[[], None]] = []

@@ -14,6 +14,7 @@ import httpx
 from bettong import __version__, compose
 from bettong.cli import launch, record
 from bettong.errors import BettongError
+from bettong.services import text_logs
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -140,8 +141,8 @@ def logs(deployment: str | None, lines: int) -> None:
     path = settings.home / launch.LOG if deployment is None else _deployment_log(settings.home, deployment)
     if not path.is_file():
         _fail(f"There is no log at {path}. `bettong status` lists what is deployed.")
-    with path.open(errors="replace") as file:
-        click.echo("".join(file.readlines()[-lines:]), nl=False)
+    for line in text_logs.tail(path, lines, most_bytes=2 * text_logs.KEPT_BYTES):
+        click.echo(line)
 
 
 @cli.command()

@@ -47,6 +47,7 @@ def serve(settings: Settings) -> None:
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     compose.prepare_home(settings)
+    compose.raise_descriptor_limit()
     nursery = compose.start_nursery()  # first of all: it must have opened nothing, not even the lock
     with compose.closing_all() as stack:
         stack.callback(nursery.close)

@@ -16,6 +16,7 @@ from bettong.errors import BadInput, BettongError, NotFound, Unavailable
 from bettong.services.deployment_status import compose_status
 from bettong.services.engine_configs import sidekick_env, wanted_arch
 from bettong.services.model_specs import model_spec
+from bettong.services.text_logs import tail
 from bettong.services.workspaces import scope_of
 
 if TYPE_CHECKING:
@@ -254,7 +255,7 @@ class DeploymentService:
             raise NotFound(
                 f"Pipeline {pipeline} has no model worker of that name.", f"Its workers are those of {sorted(named)}."
             )
-        return _tail(self._place.deployments_folder / facts.deployment.label / f"{uid}.log", limit)
+        return tail(self._place.deployments_folder / facts.deployment.label / f"{uid}.log", limit)
 
     # --- helpers ----------------------------------------------------------------------------------------------------
 
@@ -441,14 +442,3 @@ class DeploymentService:
 
 def _unknown(which: str) -> NotFound:
     return NotFound(f"There is no deployment {which} that you may see.", "List the deployments.")
-
-
-def _tail(path: Path, lines: int, most_bytes: int = 2**20) -> list[str]:
-    try:
-        with path.open("rb") as file:
-            size = file.seek(0, 2)
-            file.seek(max(0, size - most_bytes))
-            text = file.read().decode("utf-8", "replace")
-    except FileNotFoundError:
-        return []
-    return text.splitlines()[-lines:]
