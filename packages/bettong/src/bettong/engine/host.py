@@ -296,6 +296,9 @@ class _Host:
                     self._happen(Beat(handle.name))
                 case "took":
                     handle.untaken.popleft().close()
+                case "full":
+                    handle.connections -= 1
+                    self._refuse(handle.untaken.popleft())
                 case "closed":
                     handle.connections -= message["n"]
                 case "ready":

@@ -8,6 +8,7 @@ import fcntl
 import gc
 import logging
 import os
+import resource
 import signal
 import socket
 import time
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     OpenRunner = Callable[["ModelSpec", "Place"], Runner]
 
 BEAT_S = 1.0
+KEPT_DESCRIPTORS = 64  # not for clients: for the log, workers and their pipes
 
 log = logging.getLogger("bettong.replica")
 
@@ -201,8 +203,11 @@ class _Replica:
     def _on_channel(self) -> None:
         for message, fd in self._channel.receive():
             match message["do"]:
+                case "serve" if fd is None or self._full():
+                    if fd is not None:
+                        os.close(fd)
+                    self._tell(event="full")
                 case "serve":
-                    assert fd is not None
                     self._tell(event="took")  # before the first byte is read: an untaken socket is handed to another
                     self._serve(socket.socket(fileno=fd))
                 case "probe":
@@ -214,6 +219,12 @@ class _Replica:
         if self._channel.closed:
             asyncio.get_running_loop().remove_reader(self._channel.fileno())
             self._drain(0.0, self._spec.drain_s)
+
+    def _full(self) -> bool:
+        """Whether one more connection would take a descriptor that the log or a worker's restart may need."""
+        limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        taken = self._door.connections if self._door else 0
+        return limit != resource.RLIM_INFINITY and taken >= max(1, limit - KEPT_DESCRIPTORS)
 
     def _serve(self, connection: socket.socket) -> None:
         if self._door is None:

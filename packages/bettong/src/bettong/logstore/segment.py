@@ -33,7 +33,7 @@ _CHECKED = struct.Struct("<B3xIqq")  # the part of the header that the checksum 
 _CRC_FROM = 8
 MAX_PAYLOAD_BYTES = 2**31 - 1
 _END_OF_STREAM = b"\xff\xff\xff\xff\x00\x00\x00\x00"
-_FULL = (errno.ENOSPC, errno.EDQUOT)
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class Codec(IntEnum):
