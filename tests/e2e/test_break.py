@@ -268,3 +268,17 @@ def test_undeploy_leaves_no_process_of_the_deployment(own_home: Path, tmp_path: 
 
     assert not any(psutil.pid_exists(pid) for pid in pids)
     assert [p for p in processes_of(own_home) if "mac" in " ".join(p.cmdline())] == []
+
+
+def test_the_traceback_of_a_model_is_one_command_away(own_home: Path, tmp_path: Path) -> None:
+    pipeline = deployed(wallaroo.Client(), tmp_path)
+    with pytest.raises(InferenceError, match="bettong logs"):
+        answer(pipeline, -1)
+    label = pipeline.get_external_url().split("/")[-2]
+
+    printed = bettong("logs", "--deployment", label, "--model", "adder", home=own_home)
+    unknown = bettong("logs", "--deployment", label, "--model", "nobody", home=own_home, check=False)
+
+    assert "Traceback" in printed.stdout
+    assert "ValueError: minus one is not welcome" in printed.stdout
+    assert "It has: adder-" in unknown.stderr

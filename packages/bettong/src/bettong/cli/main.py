@@ -132,13 +132,16 @@ def stop(keep_deployments: bool) -> None:
 
 @cli.command()
 @click.option("--deployment", metavar="LABEL", help="The log of one deployment's processes, such as rental-forecast-1.")
+@click.option("--model", metavar="MODEL", help="With --deployment: what one model of it printed, tracebacks included.")
 @click.option(
     "-n", "--lines", default=50, show_default=True, type=click.IntRange(1), help="How many of the last lines."
 )
-def logs(deployment: str | None, lines: int) -> None:
-    """Print the last lines of the server's log, or of a deployment's."""
+def logs(deployment: str | None, model: str | None, lines: int) -> None:
+    """Print the last lines of the server's log, of a deployment's, or of a model's."""
     settings = compose.settings_from_environment()
-    path = settings.home / launch.LOG if deployment is None else _deployment_log(settings.home, deployment)
+    if model is not None and deployment is None:
+        _fail("--model names a model of a deployment: give --deployment too. `bettong status` lists the deployments.")
+    path = settings.home / launch.LOG if deployment is None else _deployment_log(settings.home, deployment, model)
     if not path.is_file():
         _fail(f"There is no log at {path}. `bettong status` lists what is deployed.")
     for line in text_logs.tail(path, lines, most_bytes=2 * text_logs.KEPT_BYTES):
@@ -228,12 +231,22 @@ def _token(home: Path) -> str:
         _fail(f"There is no token that you can read in {home}. Start the platform with: bettong up")
 
 
-def _deployment_log(home: Path, label: str) -> Path:
+def _deployment_log(home: Path, label: str, model: str | None) -> Path:
+    """The log of a deployment's host and replicas, or of the newest worker of a model that is named without its id.
+
+    Names are looked up, never joined to a path.
+    """
     folder = home / "deployments"
     known = sorted(p.name for p in folder.iterdir()) if folder.is_dir() else []
-    if label not in known:  # a name is looked up, never joined to a path
+    if label not in known:
         _fail(f"There is no deployment '{label}'. Those with a log: {', '.join(known) or 'none'}.")
-    return folder / label / "host.log"
+    if model is None:
+        return folder / label / "host.log"
+    workers = {p.stem: p for p in (folder / label).glob("*.log") if p.stem != "host"}
+    named = [uid for uid in workers if model in (uid, uid.rpartition("-")[0])]
+    if not named:
+        _fail(f"Deployment '{label}' has no log of a model '{model}'. It has: {', '.join(sorted(workers)) or 'none'}.")
+    return workers[max(named, key=lambda uid: workers[uid].stat().st_mtime)]
 
 
 def _fail(text: str) -> NoReturn:

@@ -209,7 +209,10 @@ class Supervisor:
 
     def _raised(self, error: str, message: str) -> ModelFailed:
         words = f"{error}: {message}" if message else error
-        return ModelFailed(f"Model '{self._name}' failed: {words}", "The worker's log has the traceback.")
+        return ModelFailed(
+            f"Model '{self._name}' failed: {words.rstrip('.')}.",
+            "The traceback is in its log: bettong logs --deployment LABEL --model MODEL.",
+        )
 
     @staticmethod
     def _now() -> float:
