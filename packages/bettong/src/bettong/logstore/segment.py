@@ -33,7 +33,7 @@ _CHECKED = struct.Struct("<B3xIqq")  # the part of the header that the checksum 
 _CRC_FROM = 8
 MAX_PAYLOAD_BYTES = 2**31 - 1
 _END_OF_STREAM = b"\xff\xff\xff\xff\x00\x00\x00\x00"
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class Codec(IntEnum):
@@ -155,6 +155,11 @@ def refused(failure: OSError) -> Unavailable:
         return StorageFull(
             "The inference log has no space left on its disk.",
             "Free space, or lower the log's bytes per topic, then send the request again.",
+        )
+    if failure.errno == errno.EFBIG:
+        return StorageFull(
+            "The inference log reached the system's limit on the size of a file (EFBIG).",
+            "Raise the limit (ulimit -f) for the platform, then send the request again.",
         )
     name = errno.errorcode.get(failure.errno or 0, "unknown error")
     return Unavailable(
