@@ -30,11 +30,12 @@ log = logging.getLogger("bettong.api")
 INFERENCE_PREFIX = "/v1/api/pipelines/infer/"
 _SHOWN_FAULTS = 5
 
-# What is wrong with a field, by pydantic's error type; the rest says that it does not hold.
+# What is wrong with a field, by pydantic's error type; the rest says that it does not hold. In braces: bounds that the
+# field's own declaration sets, never anything of the request.
 _FAULTS = {
     "missing": "is missing",
     "string_type": "is not a text",
-    "string_too_long": "is too long",
+    "string_too_long": "is too long, the most is {max_length} characters",
     "string_pattern_mismatch": "has a character that it may not have",
     "int_type": "is not an integer",
     "int_from_float": "is not an integer",
@@ -49,8 +50,8 @@ _FAULTS = {
     "model_attributes_type": "is not a JSON object (sent with Content-Type: application/json)",
     "literal_error": "is none of the values that it may have",
     "enum": "is none of the values that it may have",
-    "greater_than_equal": "is too small",
-    "less_than_equal": "is too large",
+    "greater_than_equal": "is too small, the least is {ge}",
+    "less_than_equal": "is too large, the most is {le}",
     "timezone_aware": "has no time zone",
     "datetime_type": "is not an ISO-8601 time",
     "datetime_parsing": "is not an ISO-8601 time",
@@ -132,7 +133,7 @@ def _faults(errors: Iterable[dict[str, Any]]) -> str:
 
 
 def _fault(error: dict[str, Any]) -> str:
-    fault = _FAULTS.get(error["type"], "does not hold")
+    fault = _FAULTS.get(error["type"], "does not hold").format_map(error.get("ctx", {}))
     where, *parts = error["loc"]
     if not parts or error["type"] == "json_invalid":
         return f"The {where} {fault}."
