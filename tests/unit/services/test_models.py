@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -59,6 +60,17 @@ def test_an_error_of_our_own_is_internal_to_people_and_a_traceback_to_the_operat
     assert version.error_summary.startswith("internal")
     assert "secret path" not in version.error_summary
     assert "RuntimeError: secret path" in caplog.text
+
+
+def test_a_full_disk_is_no_fault_inside_the_platform(platform: Platform, caplog: pytest.LogCaptureFixture) -> None:
+    platform.packager.fault = OSError(errno.ENOSPC, "No space left on device")
+
+    version = platform.model("bob", platform.workspace("bob"))
+
+    assert version.error_summary == (
+        "There is no space left on the platform's disk. Free some, then upload the model again."
+    )
+    assert caplog.text == ""
 
 
 def test_a_version_that_a_killed_server_left_is_packaged_again_and_a_finished_one_is_not(platform: Platform) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import zipfile
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ ARCHITECTURES = ("x86", "arm", "power10")
 RUNTIME = "flight"  # what the reference system calls models in an environment of their own
 IMAGE = f"bettong/model-worker:{__version__}"
 MAX_SUMMARY = 500
+NO_SPACE = "There is no space left on the platform's disk. Free some, then upload the model again."
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +179,10 @@ class ModelService:
         except BettongError as fault:
             report(f"ERROR: {fault}")
             return self._models.set_status(version_id, ModelStatus.ERROR, error_summary=_first_line(fault.problem))
-        except Exception:
+        except Exception as fault:
+            if isinstance(fault, OSError) and fault.errno in (errno.ENOSPC, errno.EDQUOT):
+                report(f"ERROR: {NO_SPACE}")
+                return self._models.set_status(version_id, ModelStatus.ERROR, error_summary=NO_SPACE)
             log.exception("packaging_failed model_version=%d model=%s", version_id, version.name)
             report("ERROR: packaging stopped on an error inside the platform; its log has the details.")
             return self._models.set_status(
