@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import shlex
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -48,11 +50,8 @@ def _make_environment(folder: str) -> None:
 
 def _pip(python: Path) -> list[str]:
     """The command of a pip that installs into the environment of `python`: this Python's, or one made in there."""
-    if importlib.util.find_spec("pip") is not None:
-        from pip import __version__
-
-        if tuple(int(part) for part in __version__.split(".")[:2]) >= OLDEST_PIP:
-            return [sys.executable, "-m", "pip", "--python", str(python)]
+    if _version_of_pip() >= OLDEST_PIP:
+        return [sys.executable, "-m", "pip", "--python", str(python)]
     if importlib.util.find_spec("ensurepip") is not None:
         subprocess.run([str(python), "-m", "ensurepip", "--default-pip"], check=True, stdout=subprocess.DEVNULL)
         return [str(python), "-m", "pip"]
@@ -60,6 +59,15 @@ def _pip(python: Path) -> list[str]:
         f"{sys.executable} has no pip of version 22.3 or newer, and no ensurepip to make one. "
         f"Install it (Debian, Ubuntu: apt install python3-pip). {ANOTHER}"
     )
+
+
+def _version_of_pip() -> tuple[int, int]:
+    """(0, 0) when there is none."""
+    try:
+        major, minor = re.findall(r"\d+", metadata.version("pip"))[:2]
+    except metadata.PackageNotFoundError:
+        return 0, 0
+    return int(major), int(minor)
 
 
 def _by_uv(python: Path, requirements: tuple[str, ...]) -> bool:

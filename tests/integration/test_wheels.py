@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 import zipfile
@@ -15,6 +14,8 @@ from packaging.metadata import Metadata
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from trove_classifiers import classifiers
+
+from bettong.packaging.interpreters import Interpreters, discover
 
 ROOT = Path(__file__).parents[2]
 IMPORTED_AS = {"bettong-mac": "mac", "bettong-sdk": "wallaroo", "bettong": "bettong"}
@@ -210,7 +211,10 @@ def test_the_oldest_python_that_is_promised_imports_it(
 
 
 def _interpreter(version: str) -> str:
-    pyenv = sorted(Path.home().glob(f".pyenv/versions/{version}.*/bin/python"))
-    found = shutil.which(f"python{version}") if not pyenv else str(pyenv[-1])
-    assert found, f"This test needs Python {version}, from pyenv or the system."
-    return found
+    """An installed Python of this version. Its absence is a failure, not a skip."""
+    pyenv = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")
+    found = discover(folders=[Path(folder) for folder in os.environ["PATH"].split(os.pathsep)], pyenv_root=pyenv)
+    major, minor = map(int, version.split("."))
+    working = Interpreters(found).get((major, minor))
+    assert working, f"Python {version} is not installed; this test needs it (pyenv install {version})."
+    return str(working.path)

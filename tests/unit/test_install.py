@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from importlib.machinery import ModuleSpec
+from importlib import metadata
 from pathlib import Path
-from types import ModuleType
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from importlib.machinery import ModuleSpec
+    from types import ModuleType
 
 SCRIPT = Path(__file__).parents[2] / ".ci" / "install.py"
 
@@ -33,11 +37,15 @@ def without(monkeypatch: pytest.MonkeyPatch, *missing: str) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", find)
 
 
-def have_pip(monkeypatch: pytest.MonkeyPatch, version: str) -> None:
-    pip = ModuleType("pip")
-    pip.__spec__ = ModuleSpec("pip", None)
-    pip.__version__ = version  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "pip", pip)
+def with_pip(monkeypatch: pytest.MonkeyPatch, version: str | None) -> None:
+    """A Python that has this pip, or none."""
+
+    def installed(name: str) -> str:
+        if version is None:
+            raise metadata.PackageNotFoundError(name)
+        return version
+
+    monkeypatch.setattr(metadata, "version", installed)
 
 
 def test_an_old_python_is_named_with_the_version_that_is_needed(
@@ -64,21 +72,18 @@ def test_a_python_without_venv_is_told_what_to_install(
 def test_a_python_without_a_pip_that_will_do_and_without_ensurepip_is_told_what_to_install(
     install: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, version: str | None
 ) -> None:
-    if version is None:
-        without(monkeypatch, "pip", "ensurepip")
-    else:
-        have_pip(monkeypatch, version)
-        without(monkeypatch, "ensurepip")
+    with_pip(monkeypatch, version)
+    without(monkeypatch, "ensurepip")
 
     with pytest.raises(SystemExit, match=r"no pip of version 22\.3 or newer.*python3-pip"):
         install._pip(tmp_path / "bin" / "python")
 
 
-@pytest.mark.parametrize("version", ["22.3", "23.0.1", "26.0.dev0"])
+@pytest.mark.parametrize("version", ["22.3", "23.0.1", "26.1rc1"])
 def test_a_pip_that_installs_from_outside_is_taken_as_it_is(
     install: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, version: str
 ) -> None:
-    have_pip(monkeypatch, version)
+    with_pip(monkeypatch, version)
 
     command = install._pip(tmp_path / "bin" / "python")
 
