@@ -339,6 +339,19 @@ def test_an_oversized_head_is_refused(run: Any, request_head: bytes) -> None:
     run(scenario())
 
 
+def test_who_goes_on_sending_an_oversized_head_reads_why(run: Any) -> None:
+    async def scenario() -> None:
+        spec = deployment_spec()
+        async with served(inference_app(spec=spec), spec, max_head_bytes=8192) as address:
+            client = await Client.to(address)
+            await client.send(b"POST /infer HTTP/1.1\r\nX-Long: " + b"a" * 2**22)
+            assert (await client.answer())[0] == 431
+            assert await client.rest() == b""
+            await client.close()
+
+    run(scenario())
+
+
 def test_endless_trailers_are_refused_too(run: Any) -> None:
     async def scenario() -> None:
         spec = deployment_spec()

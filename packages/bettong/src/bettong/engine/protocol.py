@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     import asyncio
 
 MAX_HEAD_BYTES = 64 * 2**10
+# After a refusal, what the client still sends is taken: closing over it would reset the connection and lose our words.
+QUIET_S, LINGER_S, LINGER_BYTES = 0.5, 2.0, 16 * 2**20
 
 
 class _Expects(Enum):
@@ -76,6 +78,7 @@ class _GuardedProtocol(HttpToolsProtocol):  # type: ignore[misc]  # uvicorn is u
         self._body_bytes = 0
         self._refusal: HTTPStatus | None = None
         self._plain_head: bytes | None = None  # of a request that asked for an upgrade, without that
+        self._lingers: _Linger | None = None  # once refused
         self._reading: asyncio.TimerHandle | None = None
         self._reading_for: _Expects | None = None
         self._writing: asyncio.TimerHandle | None = None
@@ -85,19 +88,24 @@ class _GuardedProtocol(HttpToolsProtocol):  # type: ignore[misc]  # uvicorn is u
         self._wait_for(_Expects.HEAD)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        if self._lingers is not None:
+            self._lingers.stop()
         self._stop_waiting()
         self._stop_write_watch()
         self._unset_keepalive_if_required()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
+        if self._lingers is not None:
+            self._lingers.take(len(data))
+            return
         body_before = self._body_bytes
         self._unset_keepalive_if_required()
         try:
             self._parse(data)
         except HttpParserError:
             self.send_400_response("")
-        if self.transport.is_closing():
+        if self.transport.is_closing() or self._lingers is not None:
             self._stop_waiting()
             return
         if self._expects is not _Expects.NOTHING and self._body_bytes == body_before:
@@ -229,6 +237,9 @@ class _GuardedProtocol(HttpToolsProtocol):  # type: ignore[misc]  # uvicorn is u
             answered = False
         if not answered and (self._begun or status is not HTTPStatus.REQUEST_TIMEOUT):
             self.transport.write(_refusal(status, self._why(status)))
+            if not answering and status is not HTTPStatus.REQUEST_TIMEOUT:
+                self._lingers = _Linger(self.loop, self.transport)
+                return
         self.transport.close()
 
     def _why(self, status: HTTPStatus) -> str:
@@ -266,6 +277,26 @@ class _GuardedProtocol(HttpToolsProtocol):  # type: ignore[misc]  # uvicorn is u
         else:
             self._writing = None
             self.transport.abort()
+
+
+class _Linger:
+    """Closes a connection once its client has fallen silent, or has been talking for too long."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, transport: asyncio.Transport) -> None:
+        self._loop, self._transport = loop, transport
+        self._left, self._until = LINGER_BYTES, loop.time() + LINGER_S
+        self._timer = loop.call_later(QUIET_S, transport.close)
+
+    def take(self, size: int) -> None:
+        self._left -= size
+        self._timer.cancel()
+        if self._left <= 0:
+            self._transport.close()
+        else:
+            self._timer = self._loop.call_at(min(self._loop.time() + QUIET_S, self._until), self._transport.close)
+
+    def stop(self) -> None:
+        self._timer.cancel()
 
 
 def _refusal(status: HTTPStatus, text: str) -> bytes:
