@@ -97,6 +97,8 @@ def test_unknown_paths_and_methods_have_the_same_shape(api: Api) -> None:
     refused = api.send("bob", "GET", CREATE)
     problem(refused, 405)
     assert refused.headers["allow"] == "POST"
+    at_inference = api.send("bob", "GET", "/v1/api/pipelines/infer/adder-1/adder")
+    assert (at_inference.status_code, at_inference.json()["code"], at_inference.json()["status"]) == (405, 405, "error")
 
 
 def test_times_need_a_zone(api: Api) -> None:

@@ -43,8 +43,14 @@ def test_a_version_that_does_not_check_or_load_says_why_in_one_line_and_the_whol
     platform.trial.fault = ModelFailed("\n  ImportError: no module named foo\nTraceback …", "Add it.")
     unloaded = platform.model("bob", workspace)
 
-    assert (unchecked.status, unchecked.error_summary) == (ModelStatus.ERROR, "The zip has no process_data.")
-    assert (unloaded.status, unloaded.error_summary) == (ModelStatus.ERROR, "ImportError: no module named foo")
+    assert (unchecked.status, unchecked.error_summary) == (
+        ModelStatus.ERROR,
+        "The zip has no process_data. Write a function process_data.",
+    )
+    assert (unloaded.status, unloaded.error_summary) == (
+        ModelStatus.ERROR,
+        "ImportError: no module named foo Add it.",
+    )
     log = platform.services.models.upload_log(platform.principal("bob"), unloaded.id, None)
     assert "Traceback …" in "\n".join(log)
 

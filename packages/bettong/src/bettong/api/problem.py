@@ -16,7 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
-from bettong.engine.problem import RETRY_AFTER_S, problem, status_of
+from bettong.engine.problem import RETRY_AFTER_S, error_body, problem, status_of
 from bettong.errors import BadInput, BettongError, NotFound, StorageFull, TooLarge, Unauthenticated, UnsupportedFormat
 
 if TYPE_CHECKING:
@@ -82,6 +82,8 @@ def answer(error: Exception, path: str, request_id: str) -> Response:
         return Response(
             ours.problem, 401, headers={"www-authenticate": "Bearer"}, media_type="text/plain; charset=utf-8"
         )
+    if path.startswith(INFERENCE_PREFIX) and isinstance(error, HTTPException):
+        return Response(error_body(status, str(ours)), status, headers, media_type="application/json")
     if path.startswith(INFERENCE_PREFIX):
         told = problem(ours, request_id)
         return Response(told.body, told.status, headers={k.decode(): v.decode() for k, v in told.headers})
@@ -117,7 +119,7 @@ def _from_http(status: int) -> BettongError:
     if status == HTTPStatus.NOT_FOUND:
         return NotFound("There is no such path on this server.", "See the paths at /docs.")
     if status == HTTPStatus.METHOD_NOT_ALLOWED:
-        return BadInput("This path does not take that method.", "Nearly every call is a POST; see /docs.")
+        return BadInput("This path does not take that method.", "Send a POST, as nearly every call is; see /docs.")
     if status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
         return TooLarge("The body is too large.", "Send less at once.")
     if status == HTTPStatus.UNSUPPORTED_MEDIA_TYPE:

@@ -127,7 +127,9 @@ class ModelService:
         arch, accel = _check_target(upload.arch or self._arch, upload.accel or "none")
         file_name = _base_name(upload.file_name)
         if not zipfile.is_zipfile(file):
-            raise BadInput("Not a valid ZIP file.", "Zip the model's folder and upload that file.")
+            raise BadInput(
+                "Not a valid ZIP file.", "Zip the model's files (not the folder they lie in) and upload that."
+            )
         file.seek(0)
         sha, size = self._artifacts.put(file, max_bytes=self._max_upload_bytes)
         version = self._models.add_version(
@@ -178,7 +180,8 @@ class ModelService:
             self._trial.try_model(model_spec(version, config, folder, environment), report)
         except BettongError as fault:
             report(f"ERROR: {fault}")
-            return self._models.set_status(version_id, ModelStatus.ERROR, error_summary=_first_line(fault.problem))
+            summary = f"{_first_line(fault.problem)} {fault.next_step}".rstrip()
+            return self._models.set_status(version_id, ModelStatus.ERROR, error_summary=summary)
         except Exception as fault:
             if isinstance(fault, OSError) and fault.errno in (errno.ENOSPC, errno.EDQUOT):
                 report(f"ERROR: {NO_SPACE}")
