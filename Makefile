@@ -45,6 +45,7 @@ bench: $(DEV) ## Measure, and write docs/performance.md.
 	$(BIN)/python benchmarks/main_job.py
 
 clean: ## Remove the environment and what was built.
+	chmod -R u+w build 2>/dev/null || true  # environments and models are read-only
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache
 
 $(RUN): .ci/install.py constraints.txt $(PROJECTS)

@@ -62,6 +62,7 @@ def up() -> None:
     It listens on loopback only. Notebooks on this machine find it by themselves: `wallaroo.Client()`.
     """
     settings = compose.settings_from_environment()
+    compose.prepare_home(settings)
     found, started = launch.up(settings.home, compose.child_environment())
     state = "started" if started else "was running already"
     click.echo(f"bettong {found.version} {state} at {found.url} (home {settings.home}).")
@@ -91,7 +92,12 @@ def status(as_json: bool) -> None:
     settings = compose.settings_from_environment()
     found = record.running(settings.home)
     if found is None:
-        click.echo(f"No platform runs in {settings.home}. Start it with: bettong up")
+        left = compose.hosts_left(settings)
+        click.echo(
+            f"No platform runs in {settings.home}."
+            + (f" {_count(left, 'deployment')} of it still answer without it." if left else "")
+            + " Start it with: bettong up"
+        )
         sys.exit(3)
     facts = _call(settings, found, "GET", "/v1/api/platform/status")
     deployments = _call(settings, found, "POST", "/v1/api/deployments/list")["deployments"]
@@ -121,7 +127,8 @@ def stop(keep_deployments: bool) -> None:
     if found is None:
         left = 0 if keep_deployments else compose.stop_hosts(settings)
         click.echo(
-            f"No platform runs in {settings.home}." + (f" Stopped {left} deployments it had left." if left else "")
+            f"No platform runs in {settings.home}."
+            + (f" Stopped {_count(left, 'deployment')} that it had left." if left else "")
         )
         return
     _call(settings, found, "POST", "/v1/api/platform/stop", {"keep_deployments": keep_deployments})
@@ -143,7 +150,10 @@ def logs(deployment: str | None, model: str | None, lines: int) -> None:
         _fail("--model names a model of a deployment: give --deployment too. `bettong status` lists the deployments.")
     path = settings.home / launch.LOG if deployment is None else _deployment_log(settings.home, deployment, model)
     if not path.is_file():
-        _fail(f"There is no log at {path}. `bettong status` lists what is deployed.")
+        _fail(
+            f"There is no log at {path}. A server in the foreground (bettong serve) logs to where it was started; "
+            "`bettong status` lists what is deployed."
+        )
     for line in text_logs.tail(path, lines, most_bytes=2 * text_logs.KEPT_BYTES):
         click.echo(line)
 
@@ -247,6 +257,10 @@ def _deployment_log(home: Path, label: str, model: str | None) -> Path:
     if not named:
         _fail(f"Deployment '{label}' has no log of a model '{model}'. It has: {', '.join(sorted(workers)) or 'none'}.")
     return workers[max(named, key=lambda uid: workers[uid].stat().st_mtime)]
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def _fail(text: str) -> NoReturn:
