@@ -220,6 +220,7 @@ def _services(
         usage,
         packager,
         runtime,
+        ring,
         Place(
             log_folder=home / "logs",
             deployments_folder=home / "deployments",

@@ -79,9 +79,19 @@ def child_environment() -> dict[str, str]:
 
 
 def prepare_home(settings: Settings) -> None:
-    """Make the home if there is none; it is its owner's alone afterwards."""
-    settings.home.mkdir(parents=True, exist_ok=True, mode=0o700)
-    settings.home.chmod(0o700)
+    """Make the home if there is none; it is its owner's alone afterwards.
+
+    Raises:
+        BadInput: it cannot be made, or is somebody else's.
+    """
+    try:
+        settings.home.mkdir(parents=True, exist_ok=True, mode=0o700)
+        settings.home.chmod(0o700)
+    except OSError as refused:
+        raise BadInput(
+            f"The home folder {settings.home} cannot be used ({refused.strerror}).",
+            "Set BETTONG_HOME to a folder of yours, or to a new one.",
+        ) from refused
 
 
 def _number(name: str, default: int) -> int:
@@ -209,6 +219,7 @@ def build(settings: Settings, nursery: Nursery, *, url: str, instance: str, star
         usage,
         packager,
         runtime,
+        ring,
         Place(home / "logs", home / "deployments", signer.public_key, arch, settings),
     )
     identity = IdentityService(stores.users, stores.workspaces, signer, stores.audit, _now)
@@ -292,13 +303,12 @@ def http_config(platform: Platform, settings: Settings) -> uvicorn.Config:
 
 def stop_hosts(settings: Settings) -> int:
     """Stop the deployments that a dead server has left; how many there were."""
-    from bettong.runtimes.local import LocalRuntime
+    return _stop_all(_runtime_that_starts_nothing(settings), settings.home / "deployments")
 
-    def no_launch(*_: Path) -> None:
-        raise AssertionError("stopping starts nothing")
 
-    folder = settings.home / "deployments"
-    return _stop_all(LocalRuntime(folder, settings.run_folder, no_launch), folder)
+def hosts_left(settings: Settings) -> int:
+    """How many deployments answer without a server."""
+    return len(_running(_runtime_that_starts_nothing(settings), settings.home / "deployments"))
 
 
 def closing_all() -> contextlib.ExitStack:
@@ -309,8 +319,10 @@ def closing_all() -> contextlib.ExitStack:
 def _open_keys(settings: Settings, stores: Any) -> tuple[KeyRing, list[str]]:
     """The key ring and what is wrong with it, in words; the platform starts all the same."""
     from bettong.secrets.keyring import check_canary, open_ring
+    from bettong.services.engine_configs import has_sealed
 
-    sealed = stores.connections.any_sealed()
+    variables = any(has_sealed(row.engine_config) for row in stores.deployments.all(None))
+    sealed = variables or stores.connections.any_sealed()
     on_postgres = not settings.database.startswith("sqlite")
     ring = open_ring(settings.home / "keys", settings.keys, sealed_rows_exist=sealed, keys_required=on_postgres)
     canary = check_canary(ring, stores.facts, sealed_rows_exist=sealed)
@@ -343,11 +355,25 @@ def _owner_token(home: Path) -> str:
 
 def _stop_all(runtime: Runtime, folder: Path) -> int:
     """Stop whatever runs of the deployments that have a folder, all at once; they stay wanted. How many ran."""
-    labels = sorted(p.name for p in folder.iterdir() if p.is_dir()) if folder.is_dir() else []
-    running = [label for label in labels if runtime.observe(_id_in(label), label) is not None]
+    running = _running(runtime, folder)
     with ThreadPoolExecutor(max(1, len(running))) as pool:
         list(pool.map(lambda label: runtime.undeploy(_id_in(label), label), running))
     return len(running)
+
+
+def _running(runtime: Runtime, folder: Path) -> list[str]:
+    """The labels of the deployments of which something runs."""
+    labels = sorted(p.name for p in folder.iterdir() if p.is_dir()) if folder.is_dir() else []
+    return [label for label in labels if runtime.observe(_id_in(label), label) is not None]
+
+
+def _runtime_that_starts_nothing(settings: Settings) -> Runtime:
+    from bettong.runtimes.local import LocalRuntime
+
+    def no_launch(*_: Path) -> None:
+        raise AssertionError("this runtime only looks and stops")
+
+    return LocalRuntime(settings.home / "deployments", settings.run_folder, no_launch)
 
 
 def _id_in(label: str) -> int:

@@ -6,7 +6,7 @@ import logging
 import threading
 from collections import defaultdict
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from bettong.domain.deployments import DeploymentSpec, parse_engine_config
@@ -14,7 +14,7 @@ from bettong.domain.logs import topic_of
 from bettong.domain.pipelines import parse_steps
 from bettong.errors import BadInput, BettongError, NotFound, Unavailable
 from bettong.services.deployment_status import compose_status
-from bettong.services.engine_configs import sidekick_env, wanted_arch
+from bettong.services.engine_configs import masked, opened, sealed, sidekick_env, wanted_arch
 from bettong.services.model_specs import model_spec
 from bettong.services.text_logs import tail
 from bettong.services.workspaces import scope_of
@@ -27,7 +27,15 @@ if TYPE_CHECKING:
     from bettong.domain.identity import Principal
     from bettong.domain.models import ModelConfig, ModelVersion
     from bettong.domain.pipelines import Pipeline, PipelineVersion
-    from bettong.domain.ports import DeploymentStore, ModelStore, Packager, PipelineStore, Runtime, WorkspaceStore
+    from bettong.domain.ports import (
+        DeploymentStore,
+        Keyring,
+        ModelStore,
+        Packager,
+        PipelineStore,
+        Runtime,
+        WorkspaceStore,
+    )
     from bettong.services.usage import ModelUsage
     from bettong.settings import Settings
 
@@ -72,11 +80,12 @@ class DeploymentService:
         usage: ModelUsage,
         packager: Packager,
         runtime: Runtime,
+        keyring: Keyring,
         place: Place,
     ) -> None:
         self._rows, self._pipelines, self._models, self._workspaces = rows, pipelines, models, workspaces
         self._usage = usage
-        self._packager, self._runtime, self._place = packager, runtime, place
+        self._packager, self._runtime, self._keyring, self._place = packager, runtime, keyring, place
         self._locks: defaultdict[int, threading.RLock] = defaultdict(threading.RLock)
         self._locks_guard = threading.Lock()
         self._faults: dict[int, str] = {}  # why the last try to start a deployment failed, by its id
@@ -113,7 +122,8 @@ class DeploymentService:
         self._check(version, config)
         with self._lock(pipeline.id):
             before = self._rows.of_pipeline(pipeline.id)
-            row = self._rows.target(pipeline.id, name, pipeline.workspace_id, version.id, config)
+            kept = sealed(config, before.engine_config if before else {}, self._keyring, _binding(pipeline.id))
+            row = self._rows.target(pipeline.id, name, pipeline.workspace_id, version.id, kept)
             self._pipelines.touch(pipeline.id)
             try:
                 row = self._start(row)
@@ -231,7 +241,7 @@ class DeploymentService:
         models = self._models_of(version)
         configs = self._models.configs([m.id for m in models])
         return DeploymentFacts(
-            deployment=row,
+            deployment=replace(row, engine_config=masked(row.engine_config)),
             pipeline_name=self._pipelines.get(row.pipeline_id).name,
             pipeline_version=version,
             models=models,
@@ -327,6 +337,7 @@ class DeploymentService:
         configs = self._models.configs([m.id for m in models])
         wanted, settings = parse_engine_config(row.engine_config), self._place.settings
         limits = settings.limits
+        config = opened(row.engine_config, self._keyring, _binding(row.pipeline_id))
         return DeploymentSpec(
             deployment_id=row.id,
             name=row.name,
@@ -344,7 +355,7 @@ class DeploymentService:
                     self._packager.folder_of(m),
                     self._packager.environment_of(m),
                     load_timeout_s=wanted.load_timeout_s,
-                    env=sidekick_env(row.engine_config, m.uid),
+                    env=sidekick_env(config, m.uid),
                 )
                 for m in models
             ),
@@ -438,6 +449,11 @@ class DeploymentService:
             if row.label == label:
                 return row
         raise _unknown("of that name")
+
+
+def _binding(pipeline_id: int) -> str:
+    """What the variables of a pipeline's workers are sealed for: copied to another one they do not open."""
+    return f"deployment-of-pipeline/{pipeline_id}"
 
 
 def _unknown(which: str) -> NotFound:
