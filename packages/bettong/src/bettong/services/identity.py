@@ -150,7 +150,10 @@ class IdentityService:
         _administrators_only(principal)
         user = self._known(email)
         if not user.enabled:
-            raise BadInput("That user is deactivated; a token would let nobody in.", "Activate the user first: wl.activate_user(email), or POST /v1/api/users/activate.")
+            raise BadInput(
+                "That user is deactivated; a token would let nobody in.",
+                "Activate the user first: wl.activate_user(email), or POST /v1/api/users/activate.",
+            )
         token = TOKEN_PREFIX + secrets.token_urlsafe(32)
         self._record(principal, "user.token", user)  # first: no token without a word
         self._users.add_token(user.id, _hash(token), label)
@@ -171,7 +174,10 @@ class IdentityService:
 
     def _known(self, email: str) -> User:
         if (user := self._users.by_email(email)) is None:
-            raise NotFound("No user of this platform has that e-mail address.", "Invite the user first: wl.invite_user(email), or bettong tokens create EMAIL --invite.")
+            raise NotFound(
+                "No user of this platform has that e-mail address.",
+                "Invite the user first: wl.invite_user(email), or bettong tokens create EMAIL --invite.",
+            )
         return user
 
     def _record(self, principal: Principal, action: str, user: User) -> None:
