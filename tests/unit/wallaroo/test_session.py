@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import os
 import subprocess
 import sys
 from importlib.machinery import ModuleSpec
@@ -48,9 +49,19 @@ def home(tmp_path: Path, platform: StubPlatform, monkeypatch: pytest.MonkeyPatch
     return folder
 
 
-def write_record(folder: Path, platform: StubPlatform, instance: str = "i-1") -> None:
-    record = {"url": platform.url, "pid": 1, "instance": instance, "version": "0.1.0", "started_at": ""}
+def write_record(folder: Path, platform: StubPlatform, instance: str = "i-1", pid: int | None = None) -> None:
+    """As a server of this process, or of process `pid`, leaves it."""
+    pid = os.getpid() if pid is None else pid
+    record = {"url": platform.url, "pid": pid, "instance": instance, "version": "0.1.0", "started_at": ""}
     (folder / "server.json").write_text(json.dumps(record))
+
+
+@pytest.fixture
+def dead_pid() -> int:
+    """The number of a process that has ended."""
+    with subprocess.Popen([sys.executable, "-c", ""]) as process:
+        process.wait()
+    return process.pid
 
 
 class Starter:
@@ -88,13 +99,14 @@ def test_a_client_without_anything_given_finds_the_platform_that_runs_here(
     assert capsys.readouterr().out == f"bettong 0.1.0 is running at {platform.url} (home {home}).\n"
 
 
-@pytest.mark.parametrize("stale", ["none", "torn", "another program", "dead"])
+@pytest.mark.parametrize("stale", ["none", "torn", "no process", "ended", "another program", "dead"])
 def test_a_stale_record_is_noticed_and_the_platform_started(
     home: Path,
     platform: StubPlatform,
     starter: Starter,
     stale: str,
     unused_port: int,
+    dead_pid: int,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     path = home / "server.json"
@@ -102,10 +114,14 @@ def test_a_stale_record_is_noticed_and_the_platform_started(
         path.unlink()
     elif stale == "torn":
         path.write_text('{"url": ')
+    elif stale == "no process":
+        write_record(home, platform, pid=0)
+    elif stale == "ended":
+        write_record(home, platform, pid=dead_pid)
     elif stale == "another program":
         write_record(home, platform, instance="i-0")
     else:
-        dead = {"url": f"http://127.0.0.1:{unused_port}", "instance": "i-1", "version": "0.1.0"}
+        dead = {"url": f"http://127.0.0.1:{unused_port}", "pid": os.getpid(), "instance": "i-1", "version": "0.1.0"}
         path.write_text(json.dumps(dead))
     starter.then = lambda: write_record(home, platform)
 
@@ -128,6 +144,31 @@ def test_without_bettong_the_error_says_the_three_ways_out(home: Path, monkeypat
     monkeypatch.setattr(_embedded, "find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"api_endpoint.*WALLAROO_URL.*pip install bettong"):
         wallaroo.Client()
+
+
+@pytest.mark.parametrize(
+    ("auth_type", "variable", "told"),
+    [
+        ("token", None, "An auth_type is given"),
+        (None, "WALLAROO_SDK_AUTH_TYPE", "WALLAROO_SDK_AUTH_TYPE is set"),
+        (None, "WALLAROO_SDK_CREDENTIALS", "WALLAROO_SDK_CREDENTIALS is set"),
+    ],
+)
+def test_a_login_without_the_platform_that_it_is_for_does_not_make_one_here(
+    home: Path,
+    platform: StubPlatform,
+    starter: Starter,
+    monkeypatch: pytest.MonkeyPatch,
+    auth_type: str | None,
+    variable: str | None,
+    told: str,
+) -> None:
+    if variable:
+        monkeypatch.setenv(variable, "token")
+    with pytest.raises(ValueError, match=rf"^{told}, but no platform: pass api_endpoint=.*or set WALLAROO_URL"):
+        wallaroo.Client(auth_type=auth_type)
+    assert platform.asked == []
+    assert starter.command == []
 
 
 def test_the_home_is_a_folder_of_the_user_unless_named() -> None:
@@ -319,6 +360,36 @@ def test_a_platform_of_this_machine_that_is_away_is_not_looked_for_elsewhere_and
         other.close()
 
 
+def test_the_api_token_is_kept_from_whatever_listens_where_the_platform_was(
+    home: Path, platform: StubPlatform, dead_pid: int
+) -> None:
+    with wallaroo.Client() as client:
+        write_record(home, platform, pid=dead_pid)
+        client.logout()
+
+        with pytest.raises(CommunicationError, match=f"no longer at {platform.url}.*`bettong up`"):
+            client.list_users()
+
+    assert len(platform.calls(EXCHANGE)) == 1
+
+
+def test_the_api_token_goes_where_the_record_says_although_something_answers_at_the_old_address(
+    home: Path, platform: StubPlatform
+) -> None:
+    restarted = StubPlatform()
+    try:
+        with wallaroo.Client() as client:
+            moved(home, restarted)
+            client.logout()
+
+            assert client.list_users() == []
+
+        assert len(platform.calls(EXCHANGE)) == 1
+        assert restarted.calls(EXCHANGE)[0].headers["authorization"] == f"Bearer {SECRET}"
+    finally:
+        restarted.close()
+
+
 def test_a_client_of_a_named_endpoint_stays_there(home: Path, platform: StubPlatform) -> None:
     named = StubPlatform()
     with wallaroo.Client(named.url, auth_type="none") as client:
@@ -390,6 +461,15 @@ def test_waits_are_shown_in_a_terminal_and_not_in_a_pipe(
         deployment.start(client, "rental", {}, wait=True)
 
     assert capsys.readouterr().out == shown
+
+
+@pytest.mark.parametrize(("interactive", "logged"), [(None, True), (False, False), (True, False)])
+def test_a_script_is_told_of_long_waits_unless_it_wants_none(
+    platform: StubPlatform, monkeypatch: pytest.MonkeyPatch, interactive: bool | None, logged: bool
+) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: False)
+    with wallaroo.Client(platform.url, auth_type="none", interactive=interactive) as client:
+        assert client._screen.logged is logged
 
 
 def test_an_error_of_the_platform_carries_its_code_reason_and_request_id(

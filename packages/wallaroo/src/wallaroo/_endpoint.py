@@ -255,7 +255,7 @@ class InferenceEndpoint:
             self._target = Target(None, target.external)
         return result
 
-    def _take(self, result: Answer | Loss, decode: Callable[[bytes], Any], timeout_s: float) -> Any:
+    def _take(self, result: Answer | Loss, decode: inference.Decode, timeout_s: float) -> Any:
         if isinstance(result, Loss):
             raise InferenceTimeoutError(
                 f"Inference on pipeline '{self._name}' got no answer within {timeout_s:g} seconds: {result.value}. "
@@ -264,9 +264,9 @@ class InferenceEndpoint:
         if result.reply.status >= 400:
             raise error_of(InferenceError, result.reply)
         answer = decode(result.reply.content)
-        if (newest_ms := inference.latest_time_ms(answer)) is not None:
-            self._client._last_inference_ms[self._workspace_id, self._name] = newest_ms
-        return answer
+        if answer.time_ms is not None:
+            self._client._last_inference_ms[self._workspace_id, self._name] = answer.time_ms
+        return answer.value
 
 
 def check_timeout(timeout: int | float | None) -> float:

@@ -11,7 +11,8 @@ import uuid
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, TypeVar
 
 import httpx
 
@@ -21,7 +22,7 @@ from wallaroo.auth import Auth, NoAuth
 from wallaroo.object import CommunicationError, WallarooAPIError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+    from collections.abc import Generator, Iterator, Mapping, Sequence
     from pathlib import Path
 
 E = TypeVar("E", bound=WallarooAPIError)
@@ -30,6 +31,7 @@ PROGRESS_FROM_BYTES = 8 * 2**20
 UPLOAD_ANSWER_TIMEOUT_S = 600.0  # the server hashes and checks the file before it answers
 CONNECT_TIMEOUT_S = 3.0  # an address that is not to be had is given up for the next one
 _LOOPBACK = {"127.0.0.1", "localhost", "::1"}
+_START_IT = "Run `bettong up` and call again, or make a new wallaroo.Client(), which starts the platform."
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,19 @@ class InferenceRequest:
 
     content: bytes
     headers: Mapping[str, str]
-    params: Sequence[tuple[str, str]] = ()
+    params: tuple[tuple[str, str], ...] = ()
+
+
+class Lodging(Protocol):
+    """Where a platform of this machine lives, which may move."""
+
+    def url_now(self) -> str | None:
+        """Its address; None when it does not run."""
+        ...
+
+    def owns(self, url: str) -> bool:
+        """Whether that is still its address, as far as this machine can tell without asking there."""
+        ...
 
 
 def new_request_id() -> str:
@@ -90,16 +104,17 @@ class Transport:
     Args:
         endpoint: `http://HOST:PORT`.
         timeout_s: for a call, unless it has its own.
-        find: where the platform runs now, None when it does not; asked when nothing listens at the endpoint any more.
+        lodging: of a platform of this machine: asked where it runs when nothing listens at the endpoint any more, and
+            whether it is still there before it gets an API token.
 
     Raises:
         ValueError: `endpoint` is no HTTP address.
     """
 
-    def __init__(self, endpoint: str, timeout_s: float, find: Callable[[], str | None] | None = None) -> None:
+    def __init__(self, endpoint: str, timeout_s: float, lodging: Lodging | None = None) -> None:
         self.endpoint, self.shown_endpoint = _address(endpoint)
         self.timeout_s = timeout_s
-        self._find = find
+        self._lodging = lodging
         self.auth: Auth = NoAuth()
         self._http = _new_http(self.endpoint)
         self._open: httpx.Client | None = None
@@ -127,7 +142,13 @@ class Transport:
         return self._call("POST", path, params=list(params), json=dict(body or {}), headers={"Accept": accept}).content
 
     def exchange(self, token: str) -> Mapping[str, Any]:
-        """An access token for a token, and whose it is."""
+        """An access token for a token, and whose it is.
+
+        Raises CommunicationError, and keeps the token here, when the platform of this machine is gone: another program
+        may listen at its address by now.
+        """
+        if not (self._is_home() or (self._follow() and self._is_home())):
+            raise CommunicationError(f"The platform of this machine is no longer at {self.shown_endpoint}. {_START_IT}")
         headers = {"Authorization": f"Bearer {token}"}
         reply = self._call("POST", "/v1/api/auth/token", authorized=False, json={}, headers=headers)
         answer: Mapping[str, Any] = _json(reply, "/v1/api/auth/token")
@@ -151,10 +172,9 @@ class Transport:
         with self._inference.lease() as http:
             try:
                 response = http.post(
-                    url,
+                    _url(url, request.params),
                     content=request.content,
                     headers=headers,
-                    params=list(request.params),
                     timeout=inference_timeout(timeout_s),
                 )
             except httpx.HTTPError as error:
@@ -167,10 +187,9 @@ class Transport:
         """The same over a client of the caller's; `headers` are those of `inference_headers`."""
         try:
             response = await http.post(
-                url,
+                _url(url, request.params),
                 content=request.content,
                 headers=dict(headers),
-                params=list(request.params),
                 timeout=inference_timeout(timeout_s),
             )
         except httpx.HTTPError as error:
@@ -244,9 +263,12 @@ class Transport:
             raise CommunicationError(self._in_words(f"{method} {path}", outcome, limit_s))
         return outcome
 
+    def _is_home(self) -> bool:
+        return self._lodging is None or self._lodging.owns(self.endpoint)
+
     def _follow(self) -> bool:
         """Go where the platform runs now. False: it was named by its address, or runs nowhere."""
-        url = self._find() if self._find else None
+        url = self._lodging.url_now() if self._lodging else None
         if url is None:
             return False
         self.endpoint, self.shown_endpoint = _address(url)
@@ -254,11 +276,17 @@ class Transport:
 
     def _in_words(self, call: str, loss: Loss, limit_s: float) -> str:
         how_long = f" ({limit_s:g} s)" if loss is Loss.TIMED_OUT else ""
-        if loss is Loss.REFUSED and self._find:
-            advice = "Run `bettong up` and call again, or make a new wallaroo.Client(), which starts the platform."
+        if loss is Loss.REFUSED and self._lodging:
+            advice = _START_IT
         else:
             advice = "See whether the platform runs (`bettong status`), then try again."
         return f"{call} to {self.shown_endpoint}: {loss.value}{how_long}. {advice}"
+
+
+@lru_cache(maxsize=64)
+def _url(url: str, params: tuple[tuple[str, str], ...]) -> httpx.URL:
+    """An address with its query: the same few over and over, and 0.1 ms to parse anew."""
+    return httpx.URL(url).copy_merge_params(params) if params else httpx.URL(url)
 
 
 def loss_of(error: httpx.HTTPError) -> Loss:
@@ -376,14 +404,19 @@ def _show_request(request: httpx.Request) -> None:
     sys.stderr.write(f"{request.method} {request.url.path}\n")
 
 
-def _address(endpoint: str) -> tuple[str, str]:
-    """An endpoint for calls, and for people: without a user or password in it."""
+def is_address(endpoint: str) -> bool:
     try:
         url = httpx.URL(endpoint)
     except httpx.InvalidURL:
-        url = httpx.URL("")
-    if url.scheme not in ("http", "https") or not url.host:
+        return False
+    return url.scheme in ("http", "https") and bool(url.host)
+
+
+def _address(endpoint: str) -> tuple[str, str]:
+    """An endpoint for calls, and for people: without a user or password in it."""
+    if not is_address(endpoint):
         raise ValueError("api_endpoint (or WALLAROO_URL) is no HTTP address. Write it as http://HOST:PORT.")
+    url = httpx.URL(endpoint)
     return endpoint.rstrip("/"), f"{url.scheme}://{url.netloc.decode('ascii')}"
 
 

@@ -45,12 +45,14 @@ class Client:
         auth_type: `token` (a credentials file named by WALLAROO_SDK_CREDENTIALS) or `none`; else
             WALLAROO_SDK_AUTH_TYPE. The platform of this machine needs neither.
         gql_client: taken for old notebooks' sake; nothing is done with it.
-        interactive: whether waits are shown; by default they are in notebooks and terminals.
+        interactive: whether waits are shown; by default they are in notebooks and terminals. Elsewhere an upload or a
+            deploy of more than a few seconds leaves two lines on stderr; False leaves none.
         time_format: how lists show dates.
         config: facts of the platform, instead of asking for them.
 
     Raises:
-        ValueError: no platform is named and none can be had on this machine, or the endpoint is no address.
+        ValueError: no platform is named and none can be had on this machine, or a login is given without the platform
+            that it is for, or the endpoint is no address.
         AuthError: there is no token, or it does not hold, or this release does not know the `auth_type`.
         CommunicationError: the platform does not answer.
     """
@@ -74,18 +76,21 @@ class Client:
         hosted = bool(environ.get("JUPYTER_SVC_SERVICE_HOST") or environ.get("JUPYTERHUB_HOST"))
         self._interactive = hosted or _wait.watched() if interactive is None else interactive
         self._clock = _wait.Clock()
-        self._screen = _wait.Screen(self._interactive)
+        self._screen = _wait.Screen(self._interactive, logged=interactive is None and not self._interactive)
         self._config = config
         self._workspace: Workspace | None = None
         self._last_inference_ms: dict[tuple[int | None, str], int] = {}
         platform: _embedded.Embedded | None = None
         if endpoint is not None:
             self._transport = Transport(endpoint, self.timeout)
-        elif login is None:
-            platform = _embedded.find_or_start()
-            self._transport = Transport(platform.url, self.timeout, platform.url_now)
+        elif given := _login_given(auth_type, environ):
+            raise ValueError(
+                f'{given}, but no platform: pass api_endpoint="http://HOST:PORT" to Client(), or set WALLAROO_URL. '
+                "To use the platform of this machine, leave the login out."
+            )
         else:
-            raise ValueError("An auth_type is given, but no platform: pass api_endpoint, or set WALLAROO_URL.")
+            platform = _embedded.find_or_start()
+            self._transport = Transport(platform.url, self.timeout, platform)
         self._end = weakref.finalize(self, self._transport.close)
         if platform:
             self._log_in(TokenAuth(platform.token(), self._transport.exchange, self._clock))
@@ -378,7 +383,7 @@ class Client:
         return connection.get(self, name)
 
     def create_connection(self, name: str, connection_type: str, details: Mapping[str, Any] | None) -> Connection:
-        """Raises RequestRefused: the name is taken, or the server says why else."""
+        """Raises RequestRefused: the name is taken, the details are no dict, or the server says why else."""
         return connection.create(self, name, connection_type, details)
 
     # People
@@ -454,6 +459,14 @@ class Client:
             self.close()
             raise
         self._transport.auth = auth
+
+
+def _login_given(auth_type: str | None, environ: Mapping[str, str]) -> str | None:
+    """Where a login comes from, in words; None when there is none."""
+    if auth_type:
+        return "An auth_type is given"
+    variables = ("WALLAROO_SDK_AUTH_TYPE", "WALLAROO_SDK_CREDENTIALS")
+    return next((f"{name} is set" for name in variables if environ.get(name)), None)
 
 
 _Workspace = workspace.Workspace

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import copy
 import json
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from wallaroo._html import ObjectList, Row, fields, show_time, text_fields
 from wallaroo.object import EntityNotFoundError, Object, RequestRefused, WallarooAPIError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from wallaroo.client import Client
 
@@ -98,8 +99,15 @@ def create(client: Client, name: str, connection_type: str, details: Mapping[str
 
     Raises:
         TypeError, ValueError: the details hold something that JSON does not know.
-        RequestRefused: the name is taken, or the platform refuses it and says why.
+        RequestRefused: the details are no dict, or the name is taken, or the platform refuses it and says why.
     """
+    if details is not None and not isinstance(details, Mapping):
+        raise RequestRefused(
+            400,
+            error=f"The details of connection '{name}' are of type {type(details).__name__}. "
+            'Pass a dict, such as {"url": "https://example.org/rows.json"}.',
+            prefix="Failed to create connection:",
+        )
     _check_json(name, details)
     try:
         request = {"name": name, "type": connection_type, "details": details}

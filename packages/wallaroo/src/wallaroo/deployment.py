@@ -222,18 +222,22 @@ def wait_until_serving(client: Client, label: str, generation: int, timeout_s: f
         WaitForDeployError: it failed, or did not come up in time; carries the last status.
     """
     limit_s = client.timeout if timeout_s is None else timeout_s
-    watch = Watch(generation)
+    screen, watch = client._screen, Watch(generation)
+    waiting = _wait.LongWait(
+        screen, client._clock, f"Deployment '{label}' is starting - this will take up to {limit_s:g}s."
+    )
 
     def look() -> bool | None:
+        waiting.goes_on()
         return watch.on(_status_or_none(client, label)) or None
 
-    screen = client._screen
     if not look():
         screen.write(f"Waiting for deployment - this will take up to {limit_s:g}s ")
         if not _wait.poll(look, timeout_s=limit_s, clock=client._clock, screen=screen):
             screen.write("\n")
             raise WaitForDeployError(watch.in_words(limit_s), watch.status)
     screen.write(" ok\n")
+    waiting.is_over(f"Deployment '{label}' is running")
     client._transport.drop_inference_connections()
 
 

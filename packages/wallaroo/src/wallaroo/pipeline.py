@@ -241,7 +241,8 @@ class Pipeline(Object):
         """Predictions for rows.
 
         Args:
-            tensor: a pandas DataFrame or an Arrow Table, one row per prediction; a dict or list is sent as it is.
+            tensor: a pandas DataFrame or an Arrow Table, one row per prediction. The legacy form, a dict of columns as
+                lists, is sent as it is, and its answer comes back as it is.
             timeout: seconds, 15 by default.
             dataset: groups or columns of the answer, all by default; `"metadata"` must be named to be had.
             dataset_exclude: groups or columns to leave out.
