@@ -1,4 +1,5 @@
-# Two commands matter: `make demo` and `make test`. Each does all its own set-up; all they need is Python 3.11 or newer, pip and git.
+# Two commands matter: `make demo` and `make test`. Each does all its own set-up; all they need is Python 3.11 or newer, pip, git and a
+# package index that pip knows.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
