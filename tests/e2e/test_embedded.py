@@ -10,6 +10,7 @@ import stat
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import httpx
@@ -19,7 +20,7 @@ from platforms import bettong, processes_of
 import wallaroo
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    import pytest
 
 CLIENT = "import wallaroo; wl = wallaroo.Client(); print(wl.api_endpoint)"
 
@@ -38,6 +39,15 @@ def test_notebooks_that_start_at_once_get_one_platform(own_home: Path) -> None:
         urls = set(pool.map(notebook, range(4)))
 
     assert urls == {record(own_home)["url"]}
+
+
+def test_a_home_may_be_named_from_the_current_folder(own_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(own_home.parent)
+
+    said = bettong("up", home=Path(own_home.name)).stdout
+
+    assert record(own_home)["url"] in said
+    assert "Nothing is deployed." in bettong("status", home=own_home).stdout
 
 
 def test_what_is_kept_can_be_read_by_its_owner_only(own_home: Path) -> None:

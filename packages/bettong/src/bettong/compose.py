@@ -73,9 +73,11 @@ def settings_from_environment(**overrides: Any) -> Settings:
     return replace(settings, **{name: value for name, value in overrides.items() if value is not None})
 
 
-def child_environment() -> dict[str, str]:
-    """The environment for a server in the background: ours, but bytecode is written, so that the next start is fast."""
-    return {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+def child_environment(settings: Settings) -> dict[str, str]:
+    """The environment for a server in the background: ours, but it works in another folder, so the home has its whole
+    path, and bytecode is written, so that the next start is fast."""
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    return {**kept, "BETTONG_HOME": str(settings.home)}
 
 
 def prepare_home(settings: Settings) -> None:

@@ -63,7 +63,7 @@ def up() -> None:
     """
     settings = compose.settings_from_environment()
     compose.prepare_home(settings)
-    found, started = launch.up(settings.home, compose.child_environment())
+    found, started = launch.up(settings.home, compose.child_environment(settings))
     state = "started" if started else "was running already"
     click.echo(f"bettong {found.version} {state} at {found.url} (home {settings.home}).")
 
