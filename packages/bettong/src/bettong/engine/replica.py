@@ -14,7 +14,7 @@ import socket
 import time
 from dataclasses import asdict, dataclass
 from email.utils import formatdate
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy.ma  # noqa: F401  # pyarrow and uvicorn import these two when first used; here all replicas share them
 import uvicorn
@@ -283,7 +283,8 @@ class _Door:
         self.app = app
         self._lost = lost
         self._state = ServerState()
-        self._handing: set[asyncio.Task[None]] = set()
+        self._arriving: set[socket.socket] = set()  # taken, and not yet among uvicorn's connections
+        self._tasks: set[asyncio.Task[None]] = set()  # the loop holds its tasks by weak references alone
         self._protocol = _counted(guarded(spec), lost)
         self._config = uvicorn.Config(
             app,
@@ -303,24 +304,27 @@ class _Door:
     @property
     def connections(self) -> int:
         """How many are open, those included that are just being set up."""
-        return len(self._state.connections) + len(self._handing)
+        return len(self._state.connections) + len(self._arriving)
 
     def take(self, connection: socket.socket) -> None:
+        self._arriving.add(connection)
         task = asyncio.create_task(self._take(connection))
-        self._handing.add(task)
-        task.add_done_callback(self._handing.discard)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def _take(self, connection: socket.socket) -> None:
         connection.setblocking(False)
         try:
-            await asyncio.get_running_loop().connect_accepted_socket(self._new_protocol, connection)
+            await asyncio.get_running_loop().connect_accepted_socket(lambda: self._new_protocol(connection), connection)
         except OSError:  # the client hung up meanwhile
+            self._arriving.discard(connection)
             connection.close()
             self._lost()
 
-    def _new_protocol(self) -> asyncio.Protocol:
-        made: asyncio.Protocol = self._protocol(config=self._config, server_state=self._state, app_state={})
-        return made
+    def _new_protocol(self, connection: socket.socket) -> asyncio.Protocol:
+        made: Any = self._protocol(config=self._config, server_state=self._state, app_state={})
+        made.arrived = lambda: self._arriving.discard(connection)
+        return cast("asyncio.Protocol", made)
 
     def close_idle(self) -> None:
         """Close the connections without a request; the others close after their answer."""
@@ -342,9 +346,15 @@ class _Door:
 
 
 def _counted(protocol: type[Any], lost: Callable[[], None]) -> type[Any]:
-    """`protocol`, telling when a connection is gone."""
+    """`protocol`, telling when a connection is there (`arrived`, set on each instance), and when it is gone."""
 
     class Counted(protocol):  # type: ignore[misc]
+        arrived: Callable[[], None]
+
+        def connection_made(self, transport: asyncio.Transport) -> None:
+            super().connection_made(transport)
+            self.arrived()  # in the same step as uvicorn counts it: no connection is ever counted twice
+
         def connection_lost(self, exc: Exception | None) -> None:
             try:
                 super().connection_lost(exc)
