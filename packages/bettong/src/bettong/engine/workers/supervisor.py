@@ -202,7 +202,10 @@ class Supervisor:
 
         def wake() -> None:
             self._timers.discard(timer)
-            self._apply(lifecycle.on_tick(self._worker, self._now()))
+            if self._now() < at_s:  # uvloop counts whole milliseconds: a tick before its time would decide nothing
+                self._wake_at(at_s)
+            else:
+                self._apply(lifecycle.on_tick(self._worker, self._now()))
 
         timer = loop.call_at(at_s, wake)
         self._timers.add(timer)
