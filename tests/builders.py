@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import zipfile
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import pyarrow as pa
 
 from bettong.domain.connections import Connection
+from bettong.domain.logs import LogShape
 from bettong.domain.models import NewModelVersion
 
 if TYPE_CHECKING:
@@ -77,3 +78,48 @@ def log_rows(times_ms: Sequence[int], numbers: Sequence[int] | None = None, outp
         pa.array([[]] * len(times_ms), schema.field(7).type),
     ]
     return pa.RecordBatch.from_arrays(columns, schema=schema)
+
+
+def request_rows(numbers: Sequence[int], *, partition: str = "engine-a") -> tuple[LogShape, list[Any], pa.RecordBatch]:
+    """A shape, its shared values, and rows that tell themselves by `numbers`: what `append_request` takes."""
+    by_row = pa.schema(
+        [
+            pa.field("in.number", pa.int64()),
+            pa.field("in.tensor", pa.list_(pa.float32())),
+            pa.field("out.price", pa.list_(pa.field("inner", pa.float32(), nullable=False)), nullable=False),
+        ]
+    )
+    schema = pa.schema(
+        [
+            pa.field("time", pa.timestamp("ms"), nullable=False),
+            *by_row,
+            pa.field("anomaly.count", pa.uint32(), nullable=False),
+            pa.field("metadata.elapsed", pa.list_(pa.uint64()), nullable=False),
+            pa.field("metadata.dropped", pa.list_(pa.string()), nullable=False),
+            pa.field("metadata.partition", pa.string(), nullable=False),
+            pa.field("metadata.request_id", pa.string(), nullable=False),
+        ]
+    )
+    shape = LogShape(
+        schema,
+        {"anomaly.count": 0, "metadata.partition": partition},
+        ("metadata.elapsed", "metadata.dropped", "metadata.request_id"),
+        by_row,
+    )
+    columns = [
+        pa.array(numbers, pa.int64()),
+        pa.array([[float(n), float("nan"), None] for n in numbers], by_row.field(1).type),
+        pa.array([[float(n)] for n in numbers], by_row.field(2).type),
+    ]
+    shared: list[Any] = [[2**64 - 1, len(numbers)], ["in.image"], f"ü-{numbers[0]}"]
+    return shape, shared, pa.RecordBatch.from_arrays(columns, schema=by_row)
+
+
+def whole_rows(shape: LogShape, time_ms: int, shared: Sequence[Any], rows: pa.RecordBatch) -> pa.RecordBatch:
+    """What a reader of the log gets for the rows of one request."""
+    values = {**shape.constant, **dict(zip(shape.shared, shared, strict=True)), "time": time_ms}
+    columns = [
+        pa.array([values[field.name]] * rows.num_rows, field.type) if field.name in values else rows.column(field.name)
+        for field in shape.schema
+    ]
+    return pa.RecordBatch.from_arrays(columns, schema=shape.schema)

@@ -29,8 +29,9 @@ from bettong.errors import ModelFailed, Unavailable
 from bettong.runtimes.local import LocalRuntime
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator
+    from collections.abc import Awaitable, Callable, Iterator, Sequence
 
+    from bettong.domain.logs import LogShape
     from bettong.domain.ports import Runtime
     from bettong.engine.replica import Place
 
@@ -93,6 +94,9 @@ class LineLog:
 
     def append(self, rows: pa.RecordBatch, *, failed: bool = False) -> None:
         os.write(self._fd, f"{rows.num_rows} {'failed' if failed else 'ok'}\n".encode())
+
+    def append_request(self, shape: LogShape, time_ms: int, shared: Sequence[Any], rows: pa.RecordBatch) -> None:
+        self.append(rows)
 
     def close(self) -> None:
         os.close(self._fd)

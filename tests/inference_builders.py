@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import jwt
 import pyarrow as pa
 import uvicorn
+from builders import whole_rows
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from uvicorn.server import ServerState
@@ -26,6 +27,7 @@ from bettong.engine.tokens import TokenVerifier
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
+    from bettong.domain.logs import LogShape
     from bettong.engine.runners.base import Runner
 
 FORECAST_IN = pa.schema([pa.field("count", pa.list_(pa.int32()))])
@@ -120,6 +122,9 @@ class MemoryLog:
         if self.refusal is not None:
             raise self.refusal
         (self.failed if failed else self.answered).append(rows)
+
+    def append_request(self, shape: LogShape, time_ms: int, shared: Sequence[Any], rows: pa.RecordBatch) -> None:
+        self.append(whole_rows(shape, time_ms, shared, rows))
 
     def close(self) -> None: ...
 

@@ -24,6 +24,7 @@ from bettong.api.app import create_app
 from bettong.artifacts.store import open_artifacts
 from bettong.domain.deployments import Observed, ObservedReplica, ObservedWorker, State
 from bettong.domain.schema import encode_schema
+from bettong.domain.tensors import Graph, Tensor
 from bettong.errors import BadInput, ModelFailed, Unavailable
 from bettong.logstore.reader import SegmentLogReader
 from bettong.secrets.keyring import open_ring
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
 BASE = "http://127.0.0.1:8765"
 INPUTS = pa.schema([pa.field("count", pa.list_(pa.int32()))])
 OUTPUTS = pa.schema([pa.field("forecast", pa.list_(pa.int32()))])
+HOUSE = Graph((Tensor("tensor", "float", (18,)),), (Tensor("variable", "float", (1,)),))
 
 
 class RuntimeDouble:
@@ -101,6 +103,13 @@ class PackagerDouble:
 
     folder: Path
     fault: Exception | None = None
+    graph: Graph = HOUSE
+
+    def graph_of(self, version: ModelVersion, report: Callable[[str], None] = lambda _: None) -> Graph:
+        report(f"looking into {version.file_name}")
+        if self.fault:
+            raise self.fault
+        return self.graph
 
     def check(self, version: ModelVersion, report: Callable[[str], None]) -> Path:
         report(f"checking {version.file_name}")
@@ -158,6 +167,14 @@ class Platform:
     def model(self, who: str, workspace_id: int, name: str = "forecast", *, ready: bool = True) -> ModelVersion:
         """An uploaded model version, packaged unless it is not to be ready."""
         version = self.services.models.upload(self.principal(who), an_upload(name, workspace_id), io.BytesIO(a_zip()))
+        return self.services.models.package(version.id) if ready else version
+
+    def native_model(
+        self, who: str, workspace_id: int, name: str = "house-price", *, ready: bool = True, **said: Any
+    ) -> ModelVersion:
+        """An uploaded ONNX version, whose graph is the packager's, looked into unless it is not to be ready."""
+        upload = an_onnx_upload(name, workspace_id, **said)
+        version = self.services.models.upload(self.principal(who), upload, io.BytesIO(b"an onnx file"))
         return self.services.models.package(version.id) if ready else version
 
     def pipeline(self, who: str, workspace_id: int, *models: ModelVersion, name: str = "rental") -> PipelineVersion:
@@ -345,6 +362,11 @@ def an_upload(name: str = "forecast", workspace_id: int = 1, **changes: Any) -> 
         output_schema=schema_text(OUTPUTS),
     )
     return replace(upload, **changes)
+
+
+def an_onnx_upload(name: str = "house-price", workspace_id: int = 1, **changes: Any) -> Upload:
+    """What somebody says about an ONNX file that is fine: nothing of its schemas."""
+    return replace(Upload(name=name, workspace_id=workspace_id, framework="onnx", file_name="mlp.onnx"), **changes)
 
 
 def schema_text(schema: pa.Schema) -> str:

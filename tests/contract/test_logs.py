@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol, cast
 
 import pyarrow as pa
 import pytest
-from builders import log_rows
+from builders import log_rows, request_rows, whole_rows
 
 from bettong.domain.logs import LogQuery, PageStatus
 from bettong.errors import BadInput, Unavailable
@@ -345,3 +345,78 @@ def test_no_rows_are_no_record(log: Log) -> None:
     log.writer().append(log_rows([1]).slice(1))
 
     assert log.reader.info(TOPIC).partitions == {}
+
+
+def test_what_rows_share_is_in_each_of_them_when_they_are_read(log: Log) -> None:
+    writer = log.writer()
+    shape, _, _ = request_rows([0])
+    expected = []
+    for at, numbers in enumerate([[1], [2, 3, 4], [5, 6]]):
+        _, shared, rows = request_rows(numbers)
+        writer.append_request(shape, 100 + at, shared, rows)
+        expected.append(whole_rows(shape, 100 + at, shared, rows))
+    log.settle()
+
+    table = log.reader.page(LogQuery(TOPIC)).table
+
+    assert table.schema.equals(shape.schema)
+    assert repr(table.to_pylist()) == repr(pa.Table.from_batches(expected).to_pylist())  # NaN equals itself in text
+    assert log.reader.info(TOPIC).partitions == {"engine-a": 6}
+
+
+def test_columns_of_rows_that_share_can_be_chosen_one_by_one(log: Log) -> None:
+    shape, shared, rows = request_rows([7, 8])
+    writer = log.writer()
+    writer.append_request(shape, 100, shared, rows)
+    log.settle()
+    whole = whole_rows(shape, 100, shared, rows)
+
+    for name in shape.schema.names:
+        table = log.reader.page(LogQuery(TOPIC, columns=(name,))).table
+        assert table.column_names == [name]
+        assert repr(table[name].to_pylist()) == repr(whole[name].to_pylist())
+
+
+@pytest.mark.parametrize("newest_first", [False, True])
+def test_rows_that_share_and_rows_that_do_not_take_turns(log: Log, newest_first: bool) -> None:
+    writer = log.writer()
+    shape, other = request_rows([0])[0], request_rows([0], partition="engine-b")[0]
+    for n in range(12):
+        if n % 3 == 2:
+            writer.append(log_rows([1000 + n], [n]))
+        else:
+            _, shared, rows = request_rows([n])
+            writer.append_request(shape if n % 2 else other, 1000 + n, shared, rows)
+    log.settle()
+
+    found: list[int] = []
+    cursor = None
+    while True:
+        page = log.reader.page(LogQuery(TOPIC, limit=2, newest_first=newest_first, cursor=cursor))
+        found += numbers(page.table)
+        if "metadata.partition" in page.table.column_names:
+            told = page.table["metadata.partition"].to_pylist()
+            assert told == ["engine-a" if n % 2 else "engine-b" for n in numbers(page.table)]
+        if (cursor := page.cursor) is None:
+            break
+    assert found == (list(range(12))[::-1] if newest_first else list(range(12)))
+
+
+def test_a_request_of_another_shape_than_it_says_is_refused_and_the_log_goes_on(log: Log) -> None:
+    writer = log.writer()
+    shape, shared, rows = request_rows([1])
+    lacking = replace(shape, shared=shape.shared[:-1])
+    twice = replace(shape, constant={**shape.constant, "in.number": 1})
+    timeless = replace(shape, schema=shape.schema.remove(0))
+
+    for wrong in (lacking, twice, timeless):
+        with pytest.raises(BadInput):
+            writer.append_request(wrong, 1, shared, rows)
+    for unfit in (rows.slice(1), rows.drop_columns(["in.tensor"])):
+        with pytest.raises(BadInput):
+            writer.append_request(shape, 1, shared, unfit)
+    with pytest.raises(BadInput):
+        writer.append_request(shape, 1, shared[:-1], rows)
+    writer.append_request(shape, 1, shared, rows)
+
+    assert numbers(log.reader.page(LogQuery(TOPIC)).table) == [1]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from platforms import EXAMPLES, new_home
@@ -15,6 +15,25 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import wallaroo
+
+
+@pytest.fixture(autouse=True)
+def clients_are_closed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """People never close a client. Here their sockets would be left to the collector, which warns in another test."""
+    import wallaroo
+
+    made: list[wallaroo.Client] = []
+    start = wallaroo.Client.__init__
+
+    def noted(self: wallaroo.Client, *arguments: Any, **more: Any) -> None:
+        made.append(self)
+        start(self, *arguments, **more)
+
+    monkeypatch.setattr(wallaroo.Client, "__init__", noted)
+    yield
+    for client in made:
+        if hasattr(client, "_transport"):  # a test may expect that it does not come about
+            client.close()
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from platform_kit import INPUTS, OUTPUTS, a_zip, definition, schema_text
+from platform_kit import HOUSE, INPUTS, OUTPUTS, a_zip, definition, schema_text
 
 if TYPE_CHECKING:
     from platform_kit import Api, Platform
@@ -93,6 +93,33 @@ def test_a_person_gets_from_nothing_to_a_running_pipeline(api: Api, platform: Pl
     assert platform.runtime.specs == {}
     assert api.post("bob", "/v1/api/status/get_deployment", {"name": label}).status_code == 404
     assert api.ok("bob", "/v1/api/deployments/get", {"id": deployed["id"]})["url"] is None
+
+
+@pytest.mark.parametrize(("route", "status"), [("upload", 200), ("upload_and_convert", 202)])
+def test_an_onnx_model_is_uploaded_without_schemas_and_renamed(
+    api: Api, platform: Platform, route: str, status: int
+) -> None:
+    workspace = platform.workspace("bob")
+    meta = {"name": "house-price", "workspace_id": workspace, "conversion": {"framework": "onnx"}}
+    parts = {
+        "metadata": (None, json.dumps(meta), "application/json"),
+        "file": ("mlp.onnx", b"an onnx file", "application/octet-stream"),
+    }
+
+    answered = api.send("bob", "POST", f"/v1/api/models/{route}", files=parts)
+    assert answered.status_code == status
+    version_id = answered.json()["insert_models"]["returning"][0]["models"][0]["id"]
+    platform.services.models.package(version_id)
+
+    told = api.ok("bob", "/v1/api/models/get_version_by_id", {"model_version_id": version_id})["model_version"]
+    assert (told["model_version"]["status"], told["model_version"]["image_path"]) == ("ready", None)
+    assert (told["config"]["runtime"], told["config"]["input_schema"]) == ("onnx", schema_text(HOUSE.input_schema))
+    body = {"model_version_id": version_id, "tensor_fields": ["features"]}
+    config = api.ok("bob", "/v1/api/models/insert_model_config", body)["model_config"]
+    assert config["tensor_fields"] == ["features"]
+    refused = api.post("bob", "/v1/api/models/insert_model_config", {**body, "tensor_fields": ["a", "b"]})
+    assert refused.status_code == 400
+    assert "the model has 1 inputs" in refused.json()["msg"]
 
 
 def test_a_connection_is_made_linked_found_and_revealed_under_audit(api: Api, platform: Platform) -> None:

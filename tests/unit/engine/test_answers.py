@@ -238,6 +238,29 @@ def test_the_log_gets_all_columns_and_the_request_id_whatever_was_asked_for() ->
     assert batch.column("in.count").to_pylist() == [FORECAST_ROW]
 
 
+def test_an_input_above_the_stated_row_size_stays_out_of_the_log_and_is_named() -> None:
+    async def first(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        return [{"count": row["image"][:1]} for row in rows]
+
+    schema = pa.schema([pa.field("id", pa.int64()), pa.field("image", pa.list_(pa.int32()))])
+    log = MemoryLog()
+    app = inference_app(
+        [InProcessRunner(first, schema, FORECAST_IN)], spec=deployment_spec(max_logged_row_bytes=400), log=log
+    )
+    large, small = ([{"id": n, "image": [n] * size} for n in range(2)] for size in (120, 50))
+
+    answers = [json.loads(ask(app, orjson.dumps(rows)).body) for rows in (large, small)]
+
+    assert [[row["metadata"]["dropped"] for row in rows] for rows in answers] == [[["in.image"]] * 2, [[]] * 2]
+    assert answers[0][1]["in"] == large[1], "the caller gets it back all the same"
+    dropped, whole = log.answered
+    assert "in.image" not in dropped.schema.names
+    assert dropped.column("in.id").to_pylist() == [0, 1]
+    assert dropped.column("out.count").to_pylist() == [[0], [1]]
+    assert dropped.column("metadata.dropped").to_pylist() == [["in.image"]] * 2
+    assert whole.column("in.image").to_pylist() == [[0] * 50, [1] * 50]
+
+
 @pytest.mark.parametrize(
     ("accept", "content_type"),
     [

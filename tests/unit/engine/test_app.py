@@ -202,7 +202,7 @@ def test_the_log_has_a_request_before_its_answer_leaves() -> None:
     events: list[str] = []
 
     class Watched(MemoryLog):
-        def append(self, rows: Any, *, failed: bool = False) -> None:
+        def append_request(self, *request: Any) -> None:
             events.append("logged")
 
     app = inference_app(log=Watched())

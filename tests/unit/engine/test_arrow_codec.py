@@ -191,7 +191,7 @@ def test_a_damaged_body_is_read_or_bad_input(data: st.DataObject) -> None:
 def test_answers_are_read_back_as_they_were(stream: bool) -> None:
     batch = pa.record_batch({"out.x": pa.array([[1.5], []], pa.list_(pa.float32()))})
 
-    body = encode_arrow(batch, stream=stream)
+    body = bytes(encode_arrow(batch, stream=stream))
 
     reader = (pa.ipc.open_stream if stream else pa.ipc.open_file)(body)
     assert reader.read_all().equals(pa.Table.from_batches([batch]))

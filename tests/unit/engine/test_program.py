@@ -59,6 +59,41 @@ def test_steps_that_do_not_fit_together_are_noticed_before_any_request(inputs: p
         two_steps(InProcessRunner(widen, A, AB), InProcessRunner(keep_b, inputs, B))
 
 
+def test_a_native_step_takes_the_numbers_of_the_step_before_it_in_its_own_width() -> None:
+    seen = []
+
+    async def look(rows: Rows) -> Rows:
+        seen.extend(rows)
+        return [{"b": 1.0} for _ in rows]
+
+    narrow = pa.schema([pa.field("c", pa.list_(pa.float32(), 2))])
+    wide = pa.schema([pa.field("c", pa.list_(pa.field("inner", pa.float64(), nullable=False)))])
+
+    async def give(rows: Rows) -> Rows:
+        return [{"c": [float(row["a"])] * (2 if row["a"] else 1)} for row in rows]
+
+    spec = deployment_spec(models=(model_spec("pre"), model_spec("main", framework="onnx")))
+    program = Program(spec, [InProcessRunner(give, A, wide), InProcessRunner(look, narrow, B)])
+
+    asyncio.run(program.run(pa.table({"a": [4, 6]}, schema=A)))
+    assert seen == [{"c": [4.0, 4.0]}, {"c": [6.0, 6.0]}]
+    with pytest.raises(ModelFailed, match="model 'main': Column 'c', row 1: found a list of 1 values, expected exact"):
+        asyncio.run(program.run(pa.table({"a": [4, 0]}, schema=A)))
+
+
+def test_rows_that_a_later_step_cannot_take_are_not_the_callers_mistake() -> None:
+    async def refuse(rows: Rows) -> Rows:
+        raise BadInput("Column 'b', row 0: too odd.", "Send even ones.")
+
+    first = two_steps(InProcessRunner(refuse, A, AB), InProcessRunner(keep_b, B, B))
+    second = two_steps(InProcessRunner(widen, A, AB), InProcessRunner(refuse, B, B))
+
+    with pytest.raises(BadInput, match="too odd"):
+        asyncio.run(first.run(pa.table({"a": [4]}, schema=A)))
+    with pytest.raises(ModelFailed, match="Step 2 of pipeline 'rental-forecast', model 'main': Column 'b'"):
+        asyncio.run(second.run(pa.table({"a": [4]}, schema=A)))
+
+
 def test_a_pipeline_has_one_runner_per_step_and_at_least_one() -> None:
     for spec in (deployment_spec(models=()), deployment_spec()):
         with pytest.raises(BadInput, match="and 0 runners"):

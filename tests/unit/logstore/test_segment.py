@@ -10,9 +10,10 @@ import sys
 import textwrap
 import zlib
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from builders import log_rows
+from builders import log_rows, request_rows
 
 from bettong.domain.logs import LogQuery
 from bettong.errors import StorageFull, Unavailable
@@ -20,6 +21,9 @@ from bettong.logstore.compaction import maintain
 from bettong.logstore.reader import SegmentLogReader
 from bettong.logstore.segment import HEADER, Codec, SegmentFile, header_of, refused
 from bettong.logstore.writer import SegmentLogWriter
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 TOPIC, FAILURES = "workspace-1-pipeline-p-inference", "workspace-1-pipeline-p-failures"
 
@@ -34,12 +38,24 @@ def write(folder: Path, *numbers: int) -> Path:
     return segment
 
 
+def write_requests(folder: Path, *numbers: int) -> Path:
+    """The same of requests whose rows share values."""
+    writer = SegmentLogWriter(folder, TOPIC, FAILURES, "engine-a")
+    shape = request_rows([0])[0]
+    for n in numbers:
+        writer.append_request(shape, n, *request_rows([n])[1:])
+    writer.close()
+    (segment,) = folder.rglob("*.seg")
+    return segment
+
+
 def numbers(folder: Path) -> list[object]:
     table = SegmentLogReader(folder).page(LogQuery(TOPIC)).table
     return table["in.number"].to_pylist() if table.num_rows else []
 
 
-def test_a_tail_torn_at_any_byte_costs_the_last_record_only(tmp_path: Path) -> None:
+@pytest.mark.parametrize("write", [write, write_requests])
+def test_a_tail_torn_at_any_byte_costs_the_last_record_only(tmp_path: Path, write: Callable[..., Path]) -> None:
     segment = write(tmp_path, 1, 2)
     whole = segment.read_bytes()
     first = write(tmp_path / "one", 1).stat().st_size
@@ -51,7 +67,10 @@ def test_a_tail_torn_at_any_byte_costs_the_last_record_only(tmp_path: Path) -> N
     assert numbers(tmp_path) == [1, 2]
 
 
-def test_a_damaged_tail_is_cut_off_with_a_notice_at_any_byte(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("write", [write, write_requests])
+def test_a_damaged_tail_is_cut_off_with_a_notice_at_any_byte(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, write: Callable[..., Path]
+) -> None:
     segment = write(tmp_path, 1, 2)
     whole = segment.read_bytes()
     first = write(tmp_path / "one", 1).stat().st_size
@@ -96,6 +115,22 @@ def test_a_record_of_an_unknown_codec_hides_itself_alone(tmp_path: Path, caplog:
 
     assert numbers(tmp_path) == [1, 2]
     assert "codec=200" in caplog.text
+
+
+def test_what_rows_share_is_written_once(tmp_path: Path) -> None:
+    one, many = write_requests(tmp_path / "one", 1).stat().st_size, 1000
+    writer = SegmentLogWriter(tmp_path / "many", TOPIC, FAILURES, "engine-a")
+    writer.append_request(*_request(many))
+    writer.close()
+    (segment,) = (tmp_path / "many").rglob("*.seg")
+
+    by_row = 8 + (4 + 3 * 4) + (4 + 4) + 1  # a number, three floats and a price, with where they begin
+    assert segment.stat().st_size - one < by_row * many * 1.1
+
+
+def _request(rows: int) -> Any:
+    shape, shared, batch = request_rows(range(rows))
+    return shape, 1, shared, batch
 
 
 def test_records_larger_than_one_read_are_found(tmp_path: Path) -> None:

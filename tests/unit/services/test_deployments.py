@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from platform_kit import open_platform
 
-from bettong.domain.deployments import DeploymentSpec, Observed, State
+from bettong.domain.deployments import DeploymentSpec, Observed, State, parse_engine_config
 from bettong.errors import BadInput, NotFound, Unavailable
 from bettong.secrets.keyring import KeyRing
 
@@ -100,6 +100,37 @@ def test_an_engine_is_told_everything_it_needs(platform: Platform) -> None:
     assert model.folder.endswith(f"models/{model.sha}")
     assert model.environment.endswith("environments/e1")
     assert DeploymentSpec.from_json(spec.to_json()) == spec
+
+
+def test_an_engine_runs_a_native_model_itself_without_an_environment_or_a_sidekick(platform: Platform) -> None:
+    workspace = platform.workspace("bob")
+    model = platform.native_model("bob", workspace)
+    platform.services.models.configure(platform.principal("bob"), model.id, batch_config="single")
+    version = platform.pipeline("bob", workspace, model)
+    platform.runtime.change = lambda observed: replace(
+        observed,
+        replicas=tuple(
+            replace(r, workers=tuple(replace(w, provider="CPUExecutionProvider") for w in r.workers))
+            for r in observed.replicas
+        ),
+    )
+    row = deploy(platform, version.id, {"engine": {"cpu": 2.5}})
+
+    (spec,) = platform.runtime.deployed
+    (told,) = spec.models
+    assert (told.framework, told.environment, told.row_by_row) == ("onnx", "", True)
+    assert (spec.cpus, spec.threads) == (2.5, 2)
+    assert DeploymentSpec.from_json(spec.to_json()) == spec
+    found = status(platform, row)
+    assert (found["status"], found["sidekicks"]) == ("Running", [])
+    (engine,) = found["engines"]
+    (shown,) = engine["model_statuses"]["models"]
+    assert (shown["status"], shown["execution_provider"]) == ("Running", "CPUExecutionProvider")
+
+
+@pytest.mark.parametrize(("engine", "threads"), [({}, 1), ({"cpu": 0.5}, 1), ({"cpu": 3}, 3)])
+def test_a_native_model_has_one_thread_unless_more_cpus_are_asked_for(engine: dict[str, Any], threads: int) -> None:
+    assert parse_engine_config({"engine": engine}).threads == threads
 
 
 def test_a_redeploy_keeps_id_and_port_and_takes_the_newest_config_of_the_model(platform: Platform) -> None:

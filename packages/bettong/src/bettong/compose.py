@@ -41,6 +41,7 @@ MAINTAIN_EVERY_S = 60.0
 BOUND_TEXT_LOGS_EVERY_S = 10.0
 MAX_DESCRIPTORS = 65536
 _BE_NURSERY = "import sys; from bettong import compose; compose.be_nursery(int(sys.argv[1]))"
+NATIVE_WAIT_S = 10.0
 ARCHITECTURES = {"x86_64": "x86", "AMD64": "x86", "aarch64": "arm", "arm64": "arm", "ppc64le": "power10"}
 
 
@@ -239,6 +240,7 @@ def build(settings: Settings, nursery: Nursery, *, url: str, instance: str, star
             arch=arch,
             max_upload_bytes=settings.limits.max_upload_bytes,
             wake=lambda: queue.wake(),
+            native_wait_s=NATIVE_WAIT_S,
         ),
         pipelines=PipelineService(stores.pipelines, stores.models, stores.deployments, workspaces, deployments),
         deployments=deployments,

@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from bettong.engine.codec import ARROW_FILE, JSON_RECORDS, Format, accepted
 from bettong.engine.dataset import Dataset
-from bettong.engine.json_answer import encode_records
+from bettong.engine.json_answer import encode_batch
 
 if TYPE_CHECKING:
     from bettong.domain.logs import LogPage
@@ -24,7 +24,7 @@ def page_answer(page: LogPage, dataset: Dataset, accept: str) -> Response:
     if accepted(accept.encode("latin-1", "replace")) in (Format.ARROW_FILE, Format.ARROW_STREAM):
         return Response(_arrow(page, dataset), headers=headers, media_type=ARROW_FILE)
     whole = Dataset(separator=dataset.separator)
-    bodies = [encode_records(batch, whole) for batch in page.table.to_batches() if batch.num_rows]
+    bodies = [encode_batch(batch, whole) for batch in page.table.to_batches() if batch.num_rows]
     joined = b",".join(body[1:-1] for body in bodies)
     return Response(b"[" + joined + b"]", headers=headers, media_type=JSON_RECORDS)
 

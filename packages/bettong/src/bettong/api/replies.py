@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 
 class Reply(BaseModel):
@@ -424,6 +424,7 @@ class ModelState(Reply):
     sha: str
     status: str
     version: str
+    execution_provider: str | None = Field(None, description="Of a native model: what onnxruntime runs it on.")
 
 
 class ModelStates(Reply):

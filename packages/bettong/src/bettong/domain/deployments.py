@@ -52,6 +52,7 @@ class Resources:
     cpus: float = 4.0
     memory_bytes: int = 3 * 2**30
     load_timeout_s: float = 120.0
+    threads: int = 1  # of one model in one replica: the whole CPUs asked for, one where none are
 
 
 def parse_engine_config(config: dict[str, Any]) -> Resources:
@@ -77,9 +78,11 @@ def parse_engine_config(config: dict[str, Any]) -> Resources:
     load_ms = python.get("load_timeout_millis", 120_000) if isinstance(python, dict) else 120_000
     if isinstance(load_ms, bool) or not isinstance(load_ms, (int, float)) or not 0 < load_ms <= 3_600_000:
         raise BadInput(f"Deployment config has a load timeout of {load_ms!r} ms.", "Give 1 second to 1 hour.")
+    cpus = _cpus(engine.get("cpu", 4.0))
     return Resources(
         replicas=replicas,
-        cpus=_cpus(engine.get("cpu", 4.0)),
+        cpus=cpus,
+        threads=max(1, int(cpus)) if "cpu" in engine else 1,
         memory_bytes=parse_quantity(limits.get("memory", "3Gi")),
         load_timeout_s=load_ms / 1000,
     )
@@ -118,11 +121,12 @@ class ModelSpec:
     sha: str
     framework: str
     folder: str  # the unpacked artifact, absolute, read-only for the worker
-    environment: str  # the virtual environment, absolute, read-only for the worker
+    environment: str  # the virtual environment, absolute, read-only for the worker; "" for native models
     input_schema: str  # base64 of the serialised Arrow schema
     output_schema: str
     load_timeout_s: float = 120.0
     env: dict[str, str] = field(default_factory=dict)
+    row_by_row: bool = False  # batch_config "single"; native models act on it
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +161,8 @@ class DeploymentSpec:
     max_queued_requests: int = 1024
     linger_s: float = 5.0  # how long a drained replica still takes requests on connections that it has
     drain_s: float = 30.0  # how long requests in flight may take before a drained replica ends all the same
+    max_logged_row_bytes: int = 2**20  # an input column that takes more per row stays out of the log
+    threads: int = 1  # of one model in one replica, its share of the cores at most
 
     @property
     def label(self) -> str:
@@ -188,7 +194,7 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ObservedWorker:
-    """A model worker as its replica saw it just now."""
+    """A model worker as its replica saw it just now. A native model has none: the replica stands for it."""
 
     uid: str
     pid: int
@@ -196,6 +202,11 @@ class ObservedWorker:
     reason: str | None = None
     restarts: int = 0
     sandbox: str = ""  # what holds it, in words: "Landlock ABI 7, uid 61234" or what is missing
+    provider: str = ""  # of a native model: what executes it, such as "CPUExecutionProvider"
+
+    @property
+    def native(self) -> bool:
+        return bool(self.provider)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from datetime import datetime
 
     import pyarrow as pa
@@ -15,6 +16,22 @@ if TYPE_CHECKING:
 def topic_of(workspace_id: int, pipeline_name: str, *, failures: bool = False) -> str:
     """The name of a pipeline's log."""
     return f"workspace-{workspace_id}-pipeline-{pipeline_name}-{'failures' if failures else 'inference'}"
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class LogShape:
+    """Log rows of one kind, most of whose columns say the same in every row: made once, written many times.
+
+    `schema` has all columns as readers get them. `constant` columns have one value for good; `shared` ones have one
+    value per request, given in this order; the others, in the order of `schema`, have one per row: `by_row`. Constant
+    and shared values are what JSON keeps exactly: texts, integers, booleans, and lists of these. `time` is none of the
+    three: it is given with each request.
+    """
+
+    schema: pa.Schema
+    constant: Mapping[str, Any]
+    shared: tuple[str, ...]
+    by_row: pa.Schema
 
 
 class PageStatus(StrEnum):

@@ -13,7 +13,13 @@ if TYPE_CHECKING:
 class Framework(StrEnum):
     """Frameworks this release can run. Later ones are added here and in `packaging`."""
 
+    ONNX = "onnx"
     PYTHON = "python"
+
+
+def is_native(framework: str) -> bool:
+    """Whether models of this framework run in the replica itself: no environment, no worker, no image."""
+    return framework == Framework.ONNX
 
 
 def default_runtime(framework: str) -> str:

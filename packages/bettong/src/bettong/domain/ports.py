@@ -13,9 +13,10 @@ if TYPE_CHECKING:
     from bettong.domain.connections import Connection
     from bettong.domain.deployments import Deployment, DeploymentSpec, ModelSpec, Observed
     from bettong.domain.identity import AuditEvent, Member, Role, User, Workspace
-    from bettong.domain.logs import LogPage, LogQuery, TopicInfo
+    from bettong.domain.logs import LogPage, LogQuery, LogShape, TopicInfo
     from bettong.domain.models import Model, ModelConfig, ModelStatus, ModelVersion, NewModelVersion
     from bettong.domain.pipelines import Pipeline, PipelineVersion
+    from bettong.domain.tensors import Graph
 
 
 # --- stores: each call is one short transaction; an unknown id raises NotFound, a taken name Conflict ---------------
@@ -218,6 +219,9 @@ class Packager(Protocol):
     def build(self, version: ModelVersion, folder: Path, report: Callable[[str], None]) -> Path:
         """Build or find the environment for the artifact's requirements; its folder."""
 
+    def graph_of(self, version: ModelVersion, report: Callable[[str], None] = lambda _: None) -> Graph:
+        """Check a native model's file and read its graph; BadInput says what is wrong with it."""
+
     def folder_of(self, version: ModelVersion) -> Path:
         """Where the unpacked artifact of a ready version lies; unpacks it again when it is gone."""
 
@@ -257,6 +261,12 @@ class LogWriter(Protocol):
 
         Columns are flat (`time, in.*, out.*, anomaly.*, metadata.*`). A failed inference goes to the failures topic.
         Raises StorageFull when the disk is.
+        """
+
+    def append_request(self, shape: LogShape, time_ms: int, shared: Sequence[Any], rows: pa.RecordBatch) -> None:
+        """The same for the rows of one answered request, without repeating what they share.
+
+        `rows` has the columns of `shape.by_row`, at least one row; `shared` the values of `shape.shared`.
         """
 
     def close(self) -> None: ...

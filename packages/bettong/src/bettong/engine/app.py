@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from bettong.engine.answer import Answer, Origin, failed_batch
-from bettong.engine.codec import accepted, decode, encode, format_of
+from bettong.engine.answer import Answer, AnswerShape, Origin, failed_batch
+from bettong.engine.codec import Format, accepted, decode, encode, format_of
 from bettong.engine.dataset import parse_dataset
+from bettong.engine.deadlines import Deadlines
 from bettong.engine.host_header import KnownHosts
 from bettong.engine.problem import error_body, problem
 from bettong.errors import (
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
 
     from bettong.domain.deployments import DeploymentSpec
     from bettong.domain.ports import LogWriter
-    from bettong.engine.codec import Format
     from bettong.engine.program import Program
     from bettong.engine.tokens import TokenVerifier
 
@@ -50,6 +50,7 @@ if TYPE_CHECKING:
 BIG_BYTES = 2**20  # what is larger is decoded and encoded in a thread, so that the loop keeps answering others
 LINGER_BYTES, LINGER_S = 64 * 2**20, 2.0  # how much of a refused body is still taken, so that its sender reads why
 JSON: Headers = ((b"content-type", b"application/json"),)
+_CONTENT_TYPES: dict[Format, Headers] = {form: ((b"content-type", form.value.encode()),) for form in Format}
 _REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,128}")
 
 logger = logging.getLogger("bettong.engine")
@@ -91,6 +92,8 @@ class InferenceApp:
         self._now_ms = now_ms
         self._hosts = KnownHosts(spec.host, spec.hosts)
         self._origin = Origin.of(spec, name)
+        self._shape = AnswerShape(program.input_schema, program.output_schema, self._origin, spec.max_logged_row_bytes)
+        self._deadlines = Deadlines(spec.request_timeout_s)
         self._infer_paths = frozenset({"/infer", f"/pipelines/{spec.name}"})
         self._get: dict[str, Callable[[], bytes]] = {"/pipelines": self._pipelines, "/models": self._models}
 
@@ -200,7 +203,7 @@ class InferenceApp:
             return
         time_ms = self._now_ms()
         try:
-            async with asyncio.timeout(self._spec.request_timeout_s):
+            with self._deadlines.watch():
                 await self._run(form, body, attempt)
         except TimeoutError:
             late = DeadlineExceeded(
@@ -213,15 +216,13 @@ class InferenceApp:
             self._log_failure(time_ms, attempt, error, request_id)
             raise
         inputs, outputs = attempt.complete()
-        answer = Answer(time_ms, inputs, outputs, tuple(attempt.elapsed_ns), request_id, self._origin)
-        batch = answer.batch()
-        self._append(batch)
-        shown = batch.select(batch.schema.names[:-1])  # all but the request id, which stands in a header
-        if shown.nbytes > BIG_BYTES:
-            content = await asyncio.to_thread(encode, wanted, shown, dataset)
+        answer = Answer(self._shape, time_ms, inputs, outputs, attempt.elapsed_ns, request_id)
+        self._append(answer)
+        if answer.rows.nbytes > BIG_BYTES:
+            content = await asyncio.to_thread(encode, wanted, answer, dataset)
         else:
-            content = encode(wanted, shown, dataset)
-        await self._send(send, 200, ((b"content-type", wanted.value.encode()),), content, request_id)
+            content = encode(wanted, answer, dataset)
+        await self._send(send, 200, _CONTENT_TYPES[wanted], content, request_id)
 
     async def _read(self, headers: dict[bytes, bytes], receive: Receive) -> bytes:
         limit = self._spec.max_body_bytes
@@ -258,9 +259,9 @@ class InferenceApp:
         attempt.outputs = ran.outputs
         attempt.elapsed_ns.extend(ran.elapsed_ns)
 
-    def _append(self, batch: pa.RecordBatch) -> None:
+    def _append(self, answer: Answer) -> None:
         try:
-            self._log.append(batch)
+            self._log.append_request(*answer.logged())
         except StorageFull:
             logger.error("inference not answered, the log cannot take it topic=%s", self._spec.topic)
             raise
@@ -272,11 +273,9 @@ class InferenceApp:
         """Keep a failed request in the failures log; when that fails too, at least say so."""
         text = str(error) if isinstance(error, BettongError) else f"{type(error).__name__} inside the engine"
         text = text.encode("utf-8", "replace").decode()
-        elapsed = tuple(attempt.elapsed_ns)
         try:
-            self._log.append(
-                failed_batch(time_ms, attempt.inputs, text, elapsed, request_id, self._origin), failed=True
-            )
+            rows = failed_batch(time_ms, attempt.inputs, text, attempt.elapsed_ns, request_id, self._origin)
+            self._log.append(rows, failed=True)
         except Exception as lost:  # whatever it is, the caller hears of its own failure, not of the log's
             logger.warning(
                 "failed inference is not in the failures log topic=%s request_id=%s cause=%s",
@@ -288,7 +287,7 @@ class InferenceApp:
 
     # --- answers
 
-    async def _send(self, send: Send, status: int, headers: Headers, body: bytes, request_id: str) -> None:
+    async def _send(self, send: Send, status: int, headers: Headers, body: bytes | memoryview, request_id: str) -> None:
         fields = [*headers, (b"content-length", b"%d" % len(body)), (b"x-request-id", request_id.encode())]
         if self.draining:
             fields.append((b"connection", b"close"))

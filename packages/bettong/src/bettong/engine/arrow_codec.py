@@ -47,12 +47,12 @@ def decode_arrow(body: bytes, schema: pa.Schema, *, max_unpacked_bytes: int) -> 
     return pa.Table.from_arrays(arrays, schema=schema)
 
 
-def encode_arrow(batch: pa.RecordBatch, *, stream: bool = False) -> bytes:
+def encode_arrow(batch: pa.RecordBatch, *, stream: bool = False) -> memoryview:
     """One record batch as an Arrow IPC file, or as a stream."""
     sink = pa.BufferOutputStream()
     with (pa.ipc.new_stream if stream else pa.ipc.new_file)(sink, batch.schema) as writer:
         writer.write_batch(batch)
-    return sink.getvalue().to_pybytes()
+    return memoryview(sink.getvalue()).cast("B")
 
 
 def _read(body: bytes, max_unpacked_bytes: int) -> pa.Table:

@@ -14,6 +14,7 @@ from bettong.engine.json_codec import decode_columns, decode_records
 from bettong.errors import UnsupportedFormat
 
 if TYPE_CHECKING:
+    from bettong.engine.answer import Answer, AnswerShape
     from bettong.engine.dataset import Dataset
 
 ARROW_FILE = "application/vnd.apache.arrow.file"
@@ -73,20 +74,24 @@ def decode(form: Format, body: bytes, schema: pa.Schema, *, max_unpacked_bytes: 
     return decode_arrow(body, schema, max_unpacked_bytes=max_unpacked_bytes)
 
 
-def encode(form: Format, batch: pa.RecordBatch, dataset: Dataset) -> bytes:
-    """An answer's body from all of its dotted columns."""
+def encode(form: Format, answer: Answer, dataset: Dataset) -> bytes | memoryview:
+    """An answer's body, with the columns that `dataset` takes."""
     if form is Format.RECORDS:
-        return encode_records(batch, dataset)
+        return encode_records(answer, dataset)
     if form is Format.WALLAROO:
-        return encode_legacy(batch)
-    chosen = dataset.chosen(batch.schema.names)
-    fields = [batch.schema.field(at) for at in chosen]
+        return encode_legacy(answer)
+    schema, columns = _arrow_columns(answer.shape, dataset)
+    batch = pa.RecordBatch.from_arrays([answer.column(at) for at in columns], schema=schema)
+    return encode_arrow(batch, stream=form is Format.ARROW_STREAM)
+
+
+@lru_cache(maxsize=256)
+def _arrow_columns(shape: AnswerShape, dataset: Dataset) -> tuple[pa.Schema, tuple[int, ...]]:
+    chosen = dataset.chosen(shape.names)
+    fields = [shape.schema.field(at) for at in chosen]
     if dataset.separator not in (None, "", "."):
         fields = [field.with_name(field.name.replace(".", dataset.separator, 1)) for field in fields]
-    columns = [batch.column(at) for at in chosen]
-    return encode_arrow(
-        pa.RecordBatch.from_arrays(columns, schema=pa.schema(fields)), stream=form is Format.ARROW_STREAM
-    )
+    return pa.schema(fields), tuple(chosen)
 
 
 def _format(media: bytes) -> Format | None:

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, NoReturn
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-# In the environment before numpy and pyarrow are imported, they start no thread. `compose` sets them.
+# In the environment before numpy, pyarrow and onnxruntime are imported, they start no thread. `compose` sets them.
 SINGLE_THREADED = {
     "OPENBLAS_NUM_THREADS": "1",
     "OMP_NUM_THREADS": "1",
     "JE_ARROW_MALLOC_CONF": "background_thread:false",  # Arrow's jemalloc starts one at import, used or not
+    "ORT_DISABLE_TELEMETRY": "1",  # else a thread, files below ~/.cache, and word to its makers, from the import on
 }
 _TASKS = Path("/proc/self/task")
 

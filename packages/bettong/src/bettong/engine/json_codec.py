@@ -19,11 +19,14 @@ import numpy as np
 import orjson
 import pyarrow as pa
 
-from bettong.engine.arrow_lists import is_list, list_array
+from bettong.engine.arrow_lists import list_array, number_array
 from bettong.engine.faults import Fault, check_columns, null_fault
+from bettong.engine.json_numbers import LARGE_BYTES, decode_numbers, takes
 from bettong.errors import BadInput
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from bettong.engine.arrow_types import Array, Kind
 
 _DAY_MS = 86_400_000
@@ -44,6 +47,13 @@ def decode_records(body: bytes, schema: pa.Schema) -> pa.Table:
         BadInput: it is not JSON, has no row, lacks a column or has another one, or a value does not fit its type. The
             text names column and row and never holds a value.
     """
+    if len(body) >= LARGE_BYTES and takes(schema) and (table := decode_numbers(body, schema)) is not None:
+        return table
+    return decode_any_records(body, schema)
+
+
+def decode_any_records(body: bytes, schema: pa.Schema) -> pa.Table:
+    """The same for any schema and any size."""
     rows = _parse(body)
     if not isinstance(rows, list):
         raise BadInput(f"The body is {_word(rows)}.", _records_hint(schema))
@@ -127,27 +137,7 @@ def array_of(values: list[Any], kind: Kind) -> Array:
     Raises:
         Fault: naming the first value that does not fit.
     """
-    if is_list(kind):
-        return _lists(values, kind)
-    if pa.types.is_struct(kind):
-        return _structs(values, kind)
-    if pa.types.is_floating(kind):
-        return _floats(values, kind)
-    if pa.types.is_integer(kind):
-        return _integers(values, kind)
-    if pa.types.is_boolean(kind):
-        _expect(values, (bool,), "true or false")
-        return pa.array(values, type=kind)
-    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
-        _expect(values, (str,), "a text")
-        return pa.array(values, type=kind)
-    if pa.types.is_timestamp(kind):
-        return _timestamps(values, kind)
-    if pa.types.is_date(kind):
-        return _dates(values, kind)
-    if pa.types.is_decimal(kind):
-        return _each(values, kind, (int, float, str), _decimal, f"a number or text that fits {kind} without rounding")
-    return _each(values, kind, (str,), _binary, "a text in base64")
+    return _READERS[kind.id](values, kind)
 
 
 def _expect(values: list[Any], takes: tuple[type, ...], expected: str) -> set[type]:
@@ -158,6 +148,16 @@ def _expect(values: list[Any], takes: tuple[type, ...], expected: str) -> set[ty
     if values[at] is None:
         raise null_fault(at)
     raise Fault(at, f"found {_word(values[at])}, expected {expected}", f"Send {expected} in every row.")
+
+
+def _booleans(values: list[Any], kind: Kind) -> Array:
+    _expect(values, (bool,), "true or false")
+    return pa.array(values, type=kind)
+
+
+def _texts(values: list[Any], kind: Kind) -> Array:
+    _expect(values, (str,), "a text")
+    return pa.array(values, type=kind)
 
 
 def _lists(values: list[Any], kind: Kind) -> Array:
@@ -187,13 +187,15 @@ def _structs(values: list[Any], kind: Kind) -> Array:
 
 def _floats(values: list[Any], kind: Kind) -> Array:
     _expect(values, (int, float), "a number")
-    with np.errstate(over="ignore"):
-        numbers = np.array(values, dtype=np.float64).astype(kind.to_pandas_dtype(), copy=False)
-    # JSON has no infinity, so one that is here was made by the narrower type
-    if not np.isfinite(numbers).all():
-        at = int(np.flatnonzero(~np.isfinite(numbers))[0])
-        raise Fault(at, f"found a number out of the range of {kind}", "Send a smaller number or widen the schema.")
-    return pa.array(numbers, type=kind)
+    numbers = np.array(values, dtype=np.float64)
+    if (dtype := kind.to_pandas_dtype()) is not np.float64:
+        # JSON has no infinity, so one that is here is made by the narrower type
+        with np.errstate(over="ignore"):
+            numbers = numbers.astype(dtype)
+        if not np.isfinite(numbers).all():
+            at = int(np.flatnonzero(~np.isfinite(numbers))[0])
+            raise Fault(at, f"found a number out of the range of {kind}", "Send a smaller number or widen the schema.")
+    return number_array(numbers, kind)
 
 
 def _integers(values: list[Any], kind: Kind) -> Array:
@@ -246,6 +248,14 @@ def _moments(values: list[int], kind: Kind, expected: str) -> Array:
         raise Fault(at, f"found a time that {kind} cannot hold", f"Send {expected}.") from None
 
 
+def _decimals(values: list[Any], kind: Kind) -> Array:
+    return _each(values, kind, (int, float, str), _decimal, f"a number or text that fits {kind} without rounding")
+
+
+def _binaries(values: list[Any], kind: Kind) -> Array:
+    return _each(values, kind, (str,), _binary, "a text in base64")
+
+
 def _dates(values: list[Any], kind: Kind) -> Array:
     return _each(values, kind, (int, str), _date, "a date as ISO text, or as the milliseconds of its midnight in UTC")
 
@@ -288,3 +298,22 @@ def _binary(value: str, _: Kind) -> bytes:
         return base64.b64decode(value, validate=True)
     except binascii.Error as broken:
         raise ValueError("not base64") from broken
+
+
+_READERS: dict[int, Callable[[list[Any], Kind], Array]] = {
+    kind.id: reader
+    for reader, kinds in (
+        (_booleans, (pa.bool_(),)),
+        (_integers, (pa.int8(), pa.int16(), pa.int32(), pa.int64())),
+        (_integers, (pa.uint8(), pa.uint16(), pa.uint32(), pa.uint64())),
+        (_floats, (pa.float16(), pa.float32(), pa.float64())),
+        (_texts, (pa.string(), pa.large_string())),
+        (_binaries, (pa.binary(), pa.large_binary())),
+        (_timestamps, (pa.timestamp("ms"),)),
+        (_dates, (pa.date32(), pa.date64())),
+        (_decimals, (pa.decimal128(1),)),
+        (_lists, (pa.list_(pa.null()), pa.large_list(pa.null()), pa.list_(pa.null(), 1))),
+        (_structs, (pa.struct([]),)),
+    )
+    for kind in kinds
+}

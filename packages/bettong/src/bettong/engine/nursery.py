@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 
 from bettong.engine import host
 from bettong.engine.forking import become, close_others, require_single_thread
-from bettong.engine.replica import python_runner
+from bettong.engine.replica import runner_of
 from bettong.errors import Unavailable
 
 if TYPE_CHECKING:
@@ -54,9 +54,7 @@ class Nursery:
         self._turn = threading.Lock()
 
     @classmethod
-    def start(
-        cls, open_log: OpenLog, open_runner: OpenRunner = python_runner, *, command: Sequence[str] = ()
-    ) -> Nursery:
+    def start(cls, open_log: OpenLog, open_runner: OpenRunner = runner_of, *, command: Sequence[str] = ()) -> Nursery:
         """Fork the nursery. Call it first thing: before a thread, a database or a socket is open.
 
         `open_log` and `open_runner` are called in each replica, for its log and for each of its models. Without a
@@ -124,7 +122,7 @@ class Nursery:
         process.returncode = 0  # `close` waits for it, by its pid
 
 
-def serve(line: int, open_log: OpenLog, open_runner: OpenRunner = python_runner) -> None:
+def serve(line: int, open_log: OpenLog, open_runner: OpenRunner = runner_of) -> None:
     """Be a nursery that was started as a program of its own, until the descriptor `line` closes at the other end.
 
     Raises:

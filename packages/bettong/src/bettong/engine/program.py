@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from bettong.domain.models import is_native
+from bettong.engine.faults import Fault
+from bettong.engine.joints import fits, handed_on
 from bettong.errors import BadInput, ModelFailed, Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from bettong.domain.deployments import DeploymentSpec
+    from bettong.engine.arrow_types import Array
     from bettong.engine.runners.base import Runner
 
 
@@ -44,7 +48,8 @@ class Program:
             f"Step {at} of pipeline '{spec.name}', model '{model.name}'" for at, model in enumerate(spec.models, 1)
         )
         for at in range(1, len(runners)):
-            _check_joint(runners[at - 1].output_schema, runners[at].input_schema, self._places[at - 1 : at + 1])
+            outputs, inputs = runners[at - 1].output_schema, runners[at].input_schema
+            _check_joint(outputs, inputs, self._places[at - 1 : at + 1], native=is_native(spec.models[at].framework))
 
     @property
     def input_schema(self) -> pa.Schema:
@@ -58,7 +63,9 @@ class Program:
         """Take rows of the input schema through every step.
 
         Raises:
-            ModelFailed: a model raised, or returned other than what its output schema says; names step and model.
+            BadInput: the first step cannot take these rows.
+            ModelFailed: a model raised, or returned other than what its output schema says or the next step takes;
+                names step and model.
             Unavailable: a step's worker is not there at the moment; names step and model.
         """
         elapsed = []
@@ -68,6 +75,10 @@ class Program:
                 outputs = await runner.predict(rows if at == 0 else _select(rows, runner.input_schema))
             except (ModelFailed, Unavailable) as error:
                 raise type(error)(f"{place}: {error.problem}", error.next_step) from error
+            except BadInput as error:
+                if at == 0:
+                    raise
+                raise ModelFailed(f"{place}: {error.problem}", error.next_step) from error  # not the caller's rows
             if outputs.num_rows != rows.num_rows or outputs.schema != runner.output_schema:
                 raise ModelFailed(
                     f"{place}: it returned {outputs.num_rows} rows of {_shown(outputs.schema)} for {rows.num_rows}.",
@@ -80,7 +91,7 @@ class Program:
         return Ran(rows, tuple(elapsed))
 
 
-def _check_joint(outputs: pa.Schema, inputs: pa.Schema, places: Sequence[str]) -> None:
+def _check_joint(outputs: pa.Schema, inputs: pa.Schema, places: Sequence[str], *, native: bool) -> None:
     given = {field.name: field.type for field in outputs}
     for field in inputs:
         if field.name not in given:
@@ -88,7 +99,7 @@ def _check_joint(outputs: pa.Schema, inputs: pa.Schema, places: Sequence[str]) -
                 f"{places[1]} takes the column '{field.name}', which the step before it does not give.",
                 f"{places[0]} gives: {_shown(outputs)}.",
             )
-        if given[field.name] != field.type:
+        if not fits(given[field.name], field.type, native=native):
             raise BadInput(
                 f"{places[1]} takes the column '{field.name}' as {field.type}, "
                 f"and the step before it gives {given[field.name]}.",
@@ -97,8 +108,8 @@ def _check_joint(outputs: pa.Schema, inputs: pa.Schema, places: Sequence[str]) -
 
 
 def _select(rows: pa.Table, schema: pa.Schema) -> pa.Table:
-    """The columns that the next step takes. Types agree; nulls are refused here as they are from callers."""
-    columns = []
+    """The columns that the next step takes. Types fit; nulls are refused here as they are from callers."""
+    columns: list[pa.ChunkedArray[Any] | Array] = []
     for field in schema:
         column = rows.column(field.name)
         if column.null_count:
@@ -106,7 +117,15 @@ def _select(rows: pa.Table, schema: pa.Schema) -> pa.Table:
                 f"The column '{field.name}' has nulls on its way to the next step.",
                 "Return a value in every row, or add a step that fills them.",
             )
-        columns.append(column)
+        if column.type == field.type:
+            columns.append(column)
+            continue
+        try:
+            columns.append(
+                handed_on(column.chunk(0) if column.num_chunks == 1 else column.combine_chunks(), field.type)
+            )
+        except Fault as fault:
+            raise ModelFailed(f"{fault.as_bad_input(field.name).problem}", fault.next_step) from None
     return pa.Table.from_arrays(columns, schema=schema)
 
 

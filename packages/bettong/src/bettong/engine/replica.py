@@ -22,11 +22,14 @@ import uvicorn.lifespan.off
 import uvloop
 from uvicorn.server import ServerState
 
+from bettong.domain.models import is_native
 from bettong.engine.app import InferenceApp
 from bettong.engine.forking import open_descriptors, thread_names
 from bettong.engine.program import Program
 from bettong.engine.protocol import guarded
+from bettong.engine.runners.onnx import OnnxRunner
 from bettong.engine.runners.python import PythonRunner
+from bettong.engine.sessions import Sessions
 from bettong.engine.tokens import TokenVerifier
 from bettong.errors import BettongError
 
@@ -50,15 +53,19 @@ log = logging.getLogger("bettong.replica")
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a runner of this replica works: its worker's log, a private folder that does not exist yet, its CPUs."""
+    """Where a runner of this replica works: its worker's log, a private folder that does not exist yet, its CPUs, and
+    the sessions of native models."""
 
     log_file: Path
     scratch: Path
     threads: int
+    sessions: Sessions
 
 
-def python_runner(model: ModelSpec, place: Place) -> Runner:
-    """The runner of every framework that this release knows."""
+def runner_of(model: ModelSpec, place: Place) -> Runner:
+    """The runner for a model's framework."""
+    if is_native(model.framework):
+        return OnnxRunner(model, place.sessions)
     return PythonRunner(model, log_file=place.log_file, scratch=place.scratch, threads=place.threads)
 
 
@@ -107,6 +114,8 @@ class _Replica:
         self._spec, self._name, self._folder, self._channel = spec, name, folder, channel
         self._open_log, self._open_runner = open_log, open_runner
         self._runners: list[Runner] = []
+        self._threads = _share_of_cores(spec.threads, spec.replicas)
+        self._sessions = Sessions(self._threads)
         self._writer: LogWriter | None = None
         self._door: _Door | None = None
         self._lost = 0  # connections that ended since the host was last told
@@ -143,9 +152,8 @@ class _Replica:
         """Bring everything up that a request needs. Raises what kept it from that; `_close` cleans up either way."""
         scratch = scratch_of(self._folder, self._name)
         scratch.mkdir(parents=True, mode=0o700)
-        threads = max(1, round(self._spec.cpus))
         for model in self._spec.models:
-            place = Place(self._folder / f"{model.uid}.log", scratch / model.uid, threads)
+            place = Place(self._folder / f"{model.uid}.log", scratch / model.uid, self._threads, self._sessions)
             self._runners.append(self._open_runner(model, place))
         program = Program(self._spec, self._runners)
         verifier = TokenVerifier(self._spec.public_key)
@@ -180,6 +188,7 @@ class _Replica:
         for fault in closed:
             if isinstance(fault, BaseException):
                 log.error("a runner did not close", exc_info=fault)
+        self._sessions.close()
         if self._writer is not None:
             self._writer.close()
 
@@ -362,6 +371,12 @@ def _counted(protocol: type[Any], lost: Callable[[], None]) -> type[Any]:
                 lost()
 
     return Counted
+
+
+def _share_of_cores(threads: int, replicas: int) -> int:
+    """As many threads as asked for, and no more than the cores that there are for each replica."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(threads, cores // replicas))
 
 
 def _unclean(channel: Channel) -> str | None:

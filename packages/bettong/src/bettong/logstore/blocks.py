@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from bettong.logstore.columns import ROW_COLUMN, TIME_COLUMN, times_of
 from bettong.logstore.segment import decode
+from bettong.logstore.sharing import rows_of, shared_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -83,7 +84,8 @@ class SegmentBlock:
 
     @property
     def row_bytes(self) -> int:
-        return self.chunk.bytes // self.chunk.rows + 1
+        shared = shared_bytes(self.chunk.shape) if self.chunk.shape is not None else 0
+        return self.chunk.bytes // self.chunk.rows + shared + 1
 
     def keys(self) -> tuple[Ints, Ints]:
         counts = self._counts()
@@ -100,13 +102,20 @@ class SegmentBlock:
         counts = self._counts()
         ends = np.cumsum(counts)
         records, which = np.unique(np.searchsorted(ends, at, side="right"), return_inverse=True)
-        rows = decode(self.schema, self._payloads(records.tolist())).select(list(names))
+        rows = self._rows(records, names)
         read_starts = np.cumsum(counts[records]) - counts[records]  # of each record within what was read
         return rows.take(read_starts[which] + at - (ends - counts)[records][which])
 
     def all(self) -> pa.Table:
         """Every row, every column."""
-        return decode(self.schema, self._payloads(range(len(self.chunk.offsets))))
+        return self._rows(np.arange(len(self.chunk.offsets)), self.schema.names)
+
+    def _rows(self, records: Ints, names: Sequence[str]) -> pa.Table:
+        payloads = self._payloads(records.tolist())
+        if self.chunk.shape is None:
+            return decode(self.schema, payloads).select(list(names))
+        times = np.array(self.chunk.first_times, dtype=np.int64)
+        return rows_of(self.chunk.shape, payloads, self._counts()[records], times[records], names)
 
     def _counts(self) -> Ints:
         return np.array(self.chunk.row_counts, dtype=np.int64)

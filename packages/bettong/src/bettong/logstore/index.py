@@ -15,9 +15,12 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from bettong.logstore.segment import HEADER, Codec, Ending, Record, parse
+from bettong.logstore.sharing import read_shape
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from bettong.domain.logs import LogShape
 
 CHUNK_RECORDS = 2048
 CHUNK_ROWS = 65_536
@@ -28,10 +31,12 @@ _log = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class Chunk:
-    """Records of one schema that stand together; `first_row` is the number of the first row in the segment."""
+    """Records of one schema that stand together; `first_row` is the number of the first row in the segment. Those of a
+    `shape` are sharing batches."""
 
     schema: pa.Schema
     first_row: int
+    shape: LogShape | None = None
     rows: int = 0
     bytes: int = 0
     first_ms: int = 0
@@ -60,6 +65,7 @@ class Chunk:
         return Chunk(
             self.schema,
             self.first_row,
+            self.shape,
             self.rows,
             self.bytes,
             self.first_ms,
@@ -90,6 +96,7 @@ class SegmentIndex:
         self._lock = threading.Lock()
         self._chunks: list[Chunk] = []
         self._schema: pa.Schema | None = None
+        self._shape: LogShape | None = None  # of the sharing batches that follow; None behind a schema record
         self._rows = 0
         self._end = 0  # of the last good record
         self._said = -1  # offset of the damage that was told
@@ -127,13 +134,19 @@ class SegmentIndex:
             want = max(_READ_BYTES, min(needs, left))
 
     def _take(self, record: Record, data: memoryview) -> None:
+        start = record.offset - self._end
         if record.codec == Codec.SCHEMA:
-            start = record.offset - self._end
             self._schema = pa.ipc.read_schema(pa.py_buffer(data[start : start + record.length]))
-        elif record.codec == Codec.ARROW_BATCH and self._schema is not None:
+            self._shape = None
+        elif record.codec == Codec.SHAPE:
+            self._shape = read_shape(data[start : start + record.length])
+            self._schema = self._shape.schema
+        elif self._schema is not None and record.codec == (
+            Codec.ARROW_BATCH if self._shape is None else Codec.SHARING_BATCH
+        ):
             last = self._chunks[-1] if self._chunks else None
             if last is None or last.schema is not self._schema or not last.has_room():
-                last = Chunk(self._schema, self._rows)
+                last = Chunk(self._schema, self._rows, self._shape)
                 self._chunks.append(last)
             last.add(record)
             self._rows += record.rows

@@ -4,7 +4,8 @@
 
 Little-endian. `length` counts the payload; the checksum covers everything after itself. `first_ms` and `last_ms` are
 the earliest and latest `time` of the record's rows, so that a reader finds rows by time without decoding a payload.
-A batch is read under the schema record before it. An unknown codec makes the record unreadable, not the segment.
+A batch is read under the schema record before it, a sharing batch under the shape record (`sharing`). An unknown codec
+makes the record unreadable, not the segment.
 """
 
 from __future__ import annotations
@@ -41,6 +42,8 @@ class Codec(IntEnum):
 
     SCHEMA = 0  # an encapsulated Arrow IPC schema message
     ARROW_BATCH = 1  # an encapsulated Arrow IPC record batch message
+    SHAPE = 2  # a schema and what all rows behind it share
+    SHARING_BATCH = 3  # what the rows of one request share, and a batch of the columns that they do not
 
 
 class Ending(Enum):
@@ -69,8 +72,16 @@ class Record:
 
 def header_of(codec: Codec, payload: Bytes, rows: int = 0, first_ms: int = 0, last_ms: int = 0) -> bytes:
     """The header that goes before `payload`."""
-    checked = _CHECKED.pack(codec, rows, first_ms, last_ms)
-    return HEADER.pack(len(payload), zlib.crc32(payload, zlib.crc32(checked)), codec, rows, first_ms, last_ms)
+    return header_over(codec, (payload,), rows, first_ms, last_ms)
+
+
+def header_over(codec: Codec, parts: Sequence[Bytes], rows: int, first_ms: int, last_ms: int) -> bytes:
+    """The header that goes before a payload in several parts."""
+    crc, length = zlib.crc32(_CHECKED.pack(codec, rows, first_ms, last_ms)), 0
+    for part in parts:
+        crc = zlib.crc32(part, crc)
+        length += len(part)
+    return HEADER.pack(length, crc, codec, rows, first_ms, last_ms)
 
 
 def parse(data: memoryview, at: int, base: int) -> Record | Ending:
@@ -88,7 +99,7 @@ def parse(data: memoryview, at: int, base: int) -> Record | Ending:
     return Record(codec, base + start, length, rows, first_ms, last_ms)
 
 
-def decode(schema: pa.Schema, payloads: Sequence[bytes]) -> pa.Table:
+def decode(schema: pa.Schema, payloads: Sequence[Bytes]) -> pa.Table:
     """The rows of batch payloads, in order, in one chunk per column. One pass in C++ over all of them."""
     stream = b"".join((memoryview(schema.serialize()), *payloads, _END_OF_STREAM))
     return pa.ipc.open_stream(pa.py_buffer(stream)).read_all().combine_chunks()

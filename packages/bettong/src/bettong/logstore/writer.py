@@ -14,11 +14,14 @@ import pyarrow.compute as pc
 from bettong.errors import BadInput, TooLarge, Unavailable
 from bettong.logstore.columns import ROW_COLUMN, TIME_COLUMN, TIME_TYPE
 from bettong.logstore.layout import check_name, create_segment
-from bettong.logstore.segment import MAX_PAYLOAD_BYTES, Codec, SegmentFile, header_of, refused
+from bettong.logstore.segment import MAX_PAYLOAD_BYTES, Codec, SegmentFile, header_of, header_over, refused
+from bettong.logstore.sharing import check_shape, said_shape, said_shared
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
+
+    from bettong.domain.logs import LogShape
 
 ROLL_BYTES = 64 * 2**20
 ROLL_AGE_S = 3600.0
@@ -67,8 +70,27 @@ class SegmentLogWriter:
         """
         with self._lock:
             if self._closed:
-                raise Unavailable("The inference log of this replica is closed.", "Send the request again.")
+                raise _closed()
             (self._failures if failed else self._inferences).append(rows)
+
+    def append_request(self, shape: LogShape, time_ms: int, shared: Sequence[Any], rows: pa.RecordBatch) -> None:
+        """Hand the rows of one answered request to the operating system, as `append` does.
+
+        What they share is written once: for 10,000 rows of 18 numbers 0.8 MB instead of 2.7 MB.
+
+        Args:
+            shape: what the rows look like; the same object for as long as nothing of it changes.
+            time_ms: of all the rows, since the epoch.
+            shared: the values of `shape.shared`.
+            rows: of `shape.by_row`, at least one.
+
+        Raises:
+            BadInput, TooLarge, StorageFull, Unavailable: as `append`.
+        """
+        with self._lock:
+            if self._closed:
+                raise _closed()
+            self._inferences.append_request(shape, time_ms, shared, rows)
 
     def close(self) -> None:
         """Put everything on the disk and let go of the segments. Closing again does nothing."""
@@ -101,6 +123,7 @@ class _TopicWriter:
         self._opened_at = 0.0
         self._schema: pa.Schema | None = None  # of the segment's last schema record
         self._time_at = 0
+        self._shape: LogShape | None = None  # of the segment's last shape record, None when a schema came after it
 
     def append(self, rows: pa.RecordBatch) -> None:
         if not rows.num_rows:
@@ -109,9 +132,7 @@ class _TopicWriter:
         changed = self._schema is None or not schema.equals(self._schema)
         time_at = _time_column(schema) if changed else self._time_at
         first_ms, last_ms = _times(rows.column(time_at))
-        payload = rows.serialize()
-        if payload.size > MAX_PAYLOAD_BYTES:
-            raise TooLarge(f"The log row group has {payload.size} bytes.", f"Send at most {MAX_PAYLOAD_BYTES} at once.")
+        payload = _checked(rows.serialize())
         segment = self._current()
         parts: list[bytes | pa.Buffer] = [
             header_of(Codec.ARROW_BATCH, payload, rows.num_rows, first_ms, last_ms),
@@ -121,7 +142,31 @@ class _TopicWriter:
             said = schema.remove_metadata().serialize()
             parts = [header_of(Codec.SCHEMA, said), said, *parts]
         segment.append(parts)
-        self._schema, self._time_at = schema, time_at
+        self._schema, self._time_at, self._shape = schema, time_at, None
+        self._syncer.written(segment)
+
+    def append_request(self, shape: LogShape, time_ms: int, shared: Sequence[Any], rows: pa.RecordBatch) -> None:
+        if self._shape is not shape:
+            _time_column(shape.schema)
+            check_shape(shape)
+        if not rows.num_rows or len(shared) != len(shape.shared) or not rows.schema.equals(shape.by_row):
+            raise BadInput(
+                "The log rows are none, or of another shape than was said.",
+                "Give a value for each of shape.shared, and rows of shape.by_row.",
+            )
+        values = said_shared(shared)
+        payload = _checked(rows.serialize())
+        segment = self._current()
+        parts: list[bytes | pa.Buffer] = [
+            header_over(Codec.SHARING_BATCH, (values, payload), rows.num_rows, time_ms, time_ms),
+            values,
+            payload,
+        ]
+        if self._shape is not shape:
+            said = said_shape(shape)
+            parts = [header_of(Codec.SHAPE, said), said, *parts]
+        segment.append(parts)
+        self._shape, self._schema = shape, None
         self._syncer.written(segment)
 
     def retire(self) -> None:
@@ -129,7 +174,7 @@ class _TopicWriter:
         if self._segment is not None:
             self._segment.retired = True
             self._syncer.written(self._segment)
-            self._segment = self._schema = None
+            self._segment = self._schema = self._shape = None
 
     def _current(self) -> SegmentFile:
         if self._segment is not None and self._due():
@@ -148,6 +193,16 @@ class _TopicWriter:
         return segment is not None and (
             segment.broken or segment.size >= self._roll_bytes or self._clock() - self._opened_at >= self._roll_age_s
         )
+
+
+def _closed() -> Unavailable:
+    return Unavailable("The inference log of this replica is closed.", "Send the request again.")
+
+
+def _checked(payload: pa.Buffer) -> pa.Buffer:
+    if payload.size > MAX_PAYLOAD_BYTES:
+        raise TooLarge(f"The log row group has {payload.size} bytes.", f"Send at most {MAX_PAYLOAD_BYTES} at once.")
+    return payload
 
 
 def _time_column(schema: pa.Schema) -> int:

@@ -7,15 +7,17 @@ from typing import TYPE_CHECKING
 
 import uv
 
-from bettong.domain.models import Framework
+from bettong.domain.models import Framework, is_native
+from bettong.domain.tensors import GRAPH_FILE, MODEL_FILE
 from bettong.errors import UnsupportedFormat
 from bettong.packaging.artifact import UnpackLimits, unpack
 from bettong.packaging.contract import check_python_step
 from bettong.packaging.environment import EnvironmentBuilder
+from bettong.packaging.graph import look_into, read_description
 from bettong.packaging.index import IndexOptions
 from bettong.packaging.interpreters import Interpreters, discover, wish_of
 from bettong.packaging.requirements import read_requirements
-from bettong.packaging.trees import exclusive, remove_tree
+from bettong.packaging.trees import exclusive, make_read_only, remove_tree
 from bettong.packaging.uv import Uv
 
 if TYPE_CHECKING:
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
     from bettong.domain.models import ModelVersion
     from bettong.domain.ports import ArtifactStore
+    from bettong.domain.tensors import Graph
 
 UNPACK_WAIT_S = 1800.0
 
@@ -79,14 +82,14 @@ class LocalPackager:
 
         Raises:
             BadInput: it is not a zip that holds exactly one Python step; it says what is wrong.
-            UnsupportedFormat: the framework is one that this release does not run.
+            UnsupportedFormat: the framework is not one of those that run in an environment.
         """
         if version.framework != Framework.PYTHON:
             raise UnsupportedFormat(
-                f"Framework '{version.framework}' is not one that this release runs.",
-                f"It runs: {', '.join(Framework)}.",
+                f"Framework '{version.framework}' is not one that this release runs in an environment.",
+                f"It runs so: {Framework.PYTHON}.",
             )
-        folder = self._unpacked(version.sha)
+        folder = self.folder_of(version)
         report(f"Artifact unpacked: {sum(1 for p in folder.rglob('*') if p.is_file())} files.")
         report(f"Found process_data in {check_python_step(folder)}.")
         return folder
@@ -102,9 +105,19 @@ class LocalPackager:
         recipe = self._environments.recipe(requirements, wish_of(folder))
         return self._environments.build(recipe, report)
 
+    def graph_of(self, version: ModelVersion, report: Callable[[str], None] = lambda _: None) -> Graph:
+        """What a native model takes and gives: looked into once, in a sandboxed process, and kept beside the file.
+
+        Raises:
+            BadInput: it is not a model that can be run here and fed with rows; it says what is wrong.
+        """
+        return read_description((self._native(version.sha, report) / GRAPH_FILE).read_bytes())
+
     def folder_of(self, version: ModelVersion) -> Path:
         """Where the unpacked artifact of a ready version lies; unpacks it again when it is gone."""
-        return self._unpacked(version.sha)
+        if is_native(version.framework):
+            return self._native(version.sha, lambda _: None)
+        return self._unpacked(version.sha, self._models / version.sha, self._unzip)
 
     def environment_of(self, version: ModelVersion) -> Path:
         """The built environment of a ready version. Builds it again when it is gone, or when the platform was updated
@@ -113,18 +126,31 @@ class LocalPackager:
             return found
         return self.build(version, self.folder_of(version), lambda _: None)
 
-    def _unpacked(self, sha: str) -> Path:
-        folder = self._models / sha
+    def _native(self, sha: str, report: Callable[[str], None]) -> Path:
+        def look(archive: Path, folder: Path) -> None:
+            folder.mkdir(mode=0o755)
+            model = archive.rename(folder / MODEL_FILE)
+            model.chmod(0o444)
+            (folder / GRAPH_FILE).write_bytes(look_into(model, self._models, report))
+            make_read_only(folder)
+
+        return self._unpacked(sha, self._models / f"onnx-{sha}", look)
+
+    def _unzip(self, archive: Path, folder: Path) -> None:
+        unpack(archive, folder, self._limits)
+
+    def _unpacked(self, sha: str, folder: Path, fill: Callable[[Path, Path], object]) -> Path:
+        """`folder`, once it is there as a whole: `fill(archive, staged folder)` makes its content."""
         if folder.is_dir():
             return folder
-        staged, archive = self._models / f".unpack-{sha}", self._models / f".archive-{sha}"
-        with exclusive(self._models / ".locks" / sha, wait_s=UNPACK_WAIT_S):
+        staged, archive = self._models / f".unpack-{folder.name}", self._models / f".archive-{folder.name}"
+        with exclusive(self._models / ".locks" / folder.name, wait_s=UNPACK_WAIT_S):
             if folder.is_dir():  # another process was faster
                 return folder
             remove_tree(staged)  # of a killed one
             try:
                 self._artifacts.fetch(sha, archive)
-                unpack(archive, staged, self._limits)
+                fill(archive, staged)
                 staged.rename(folder)
             finally:
                 archive.unlink(missing_ok=True)

@@ -40,7 +40,7 @@ def compose_status(
         "details": [reason] if reason else [],
         "engines": [_engine(r, facts, observed, models.get(r.pipeline_version, ())) for r in replicas],
         "engine_lbs": [_host(observed, row.label)] if observed else [],
-        "sidekicks": [_sidekick(w, observed) for r in replicas for w in r.workers] if observed else [],
+        "sidekicks": [_sidekick(w, observed) for r in replicas for w in r.workers if not w.native] if observed else [],
         "target": {
             "generation": row.generation,
             "pipeline_version": facts.pipeline_version.version if facts.pipeline_version else None,
@@ -94,19 +94,20 @@ def _engine(
                 }
             ]
         },
-        "model_statuses": {
-            "models": [
-                {
-                    "model_version_id": m.id,
-                    "name": m.name,
-                    "sha": m.sha,
-                    "status": _MODEL_WORDS[workers[m.uid].state if m.uid in workers else replica.state],
-                    "version": m.version,
-                }
-                for m in models
-            ]
-        },
+        "model_statuses": {"models": [_model(m, workers.get(m.uid), replica.state) for m in models]},
     }
+
+
+def _model(model: ModelVersion, worker: ObservedWorker | None, replica: State) -> dict[str, Any]:
+    """A native model has one field more: what executes it."""
+    told = {
+        "model_version_id": model.id,
+        "name": model.name,
+        "sha": model.sha,
+        "status": _MODEL_WORDS[worker.state if worker else replica],
+        "version": model.version,
+    }
+    return {**told, "execution_provider": worker.provider} if worker and worker.native else told
 
 
 def _host(observed: Observed, label: str) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from bettong.domain.deployments import DeploymentSpec, parse_engine_config
 from bettong.domain.logs import topic_of
+from bettong.domain.models import is_native
 from bettong.domain.pipelines import parse_steps
 from bettong.errors import BadInput, BettongError, NotFound, Unavailable
 from bettong.services.deployment_search import DeploymentSearch
@@ -345,12 +346,13 @@ class DeploymentService:
             generation=row.generation,
             replicas=wanted.replicas,
             cpus=wanted.cpus,
+            threads=wanted.threads,
             models=tuple(
                 model_spec(
                     m,
                     configs[m.id],
                     self._packager.folder_of(m),
-                    self._packager.environment_of(m),
+                    None if is_native(m.framework) else self._packager.environment_of(m),
                     load_timeout_s=wanted.load_timeout_s,
                     env=sidekick_env(config, m.uid),
                 )

@@ -19,12 +19,13 @@ def model_spec(
     version: ModelVersion,
     config: ModelConfig,
     folder: Path,
-    environment: Path,
+    environment: Path | None,
     *,
     load_timeout_s: float = 120.0,
     env: Mapping[str, str] | None = None,
 ) -> ModelSpec:
-    """What a worker is told of one version. `folder` is the unpacked artifact, `environment` the built one."""
+    """What an engine is told of one version. `folder` is the unpacked artifact, `environment` the built one; native
+    models have none."""
     return ModelSpec(
         uid=version.uid,
         id=version.id,
@@ -33,11 +34,12 @@ def model_spec(
         sha=version.sha,
         framework=version.framework,
         folder=str(folder),
-        environment=str(environment),
+        environment="" if environment is None else str(environment),
         input_schema=_text(version, "input_schema", config.input_schema),
         output_schema=_text(version, "output_schema", config.output_schema),
         load_timeout_s=load_timeout_s,
         env=dict(env or {}),
+        row_by_row=config.batch_config == "single",
     )
 
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import errno
 import logging
+import threading
+import time
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, BinaryIO
 
 from bettong import __version__
-from bettong.domain.models import Framework, ModelConfig, ModelStatus, NewModelVersion
+from bettong.domain.models import Framework, ModelConfig, ModelStatus, NewModelVersion, is_native
 from bettong.domain.names import check_dns_name
-from bettong.domain.schema import check_model_schema, decode_schema_text, encode_schema
+from bettong.domain.schema import check_model_schema, decode_schema, decode_schema_text, encode_schema
 from bettong.errors import BadInput, BettongError, NotFound, UnsupportedFormat
 from bettong.services.model_specs import model_spec
 
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from bettong.domain.identity import Principal, Workspace
     from bettong.domain.models import Model, ModelVersion
     from bettong.domain.ports import ArtifactStore, ModelStore, Packager, Trial
+    from bettong.domain.tensors import Graph
     from bettong.services.usage import ModelUsage
     from bettong.services.workspaces import WorkspaceService
 
@@ -89,7 +92,10 @@ class Sought:
 
 
 class ModelService:
-    """`wake` is called when a version waits for packaging; `arch` is what this machine runs."""
+    """`wake` is called when a version waits for packaging; `arch` is what this machine runs.
+
+    `native_wait_s` is how long `settled` waits for a native model, which is mostly ready within a second.
+    """
 
     def __init__(
         self,
@@ -103,10 +109,12 @@ class ModelService:
         arch: str,
         max_upload_bytes: int,
         wake: Callable[[], None] = lambda: None,
+        native_wait_s: float = 0.0,
     ) -> None:
         self._models, self._workspaces, self._usage = models, workspaces, usage
         self._artifacts, self._packager, self._trial = artifacts, packager, trial
         self._arch, self._max_upload_bytes, self._wake = arch, max_upload_bytes, wake
+        self._native_wait_s, self._packaged = native_wait_s, threading.Condition()
 
     # --- uploads ----------------------------------------------------------------------------------------------------
 
@@ -114,7 +122,8 @@ class ModelService:
         """Keep an uploaded file as a new version, which waits for packaging when this returns.
 
         Raises:
-            BadInput: something said about the file does not hold, or it is no zip.
+            BadInput: something said about the file does not hold, or it is no zip where it has to be one. A native
+                model's file is looked into by packaging alone.
             UnsupportedFormat: this release does not run the framework.
             TooLarge: the file is over the limit.
             NotFound: no such workspace for this caller.
@@ -122,11 +131,13 @@ class ModelService:
         self._workspaces.visible(principal, upload.workspace_id)
         check_dns_name("Model", upload.name)
         _check_framework(upload.framework)
-        input_schema = _needed_schema("input_schema", upload.input_schema)
-        output_schema = _needed_schema("output_schema", upload.output_schema)
+        native = is_native(upload.framework)
+        read_schema = _schema if native else _needed_schema
+        input_schema = read_schema("input_schema", upload.input_schema)
+        output_schema = read_schema("output_schema", upload.output_schema)
         arch, accel = _check_target(upload.arch or self._arch, upload.accel or "none")
         file_name = _base_name(upload.file_name)
-        if not zipfile.is_zipfile(file):
+        if not native and not zipfile.is_zipfile(file):
             raise BadInput(
                 "Not a valid ZIP file.", "Zip the model's files (not the folder they lie in) and upload that."
             )
@@ -148,7 +159,7 @@ class ModelService:
                 input_schema=input_schema,
                 output_schema=output_schema,
             ),
-            ModelStatus.PENDING_LOAD_CONTAINER,
+            ModelStatus.PENDING_LOAD_NATIVE if native else ModelStatus.PENDING_LOAD_CONTAINER,
             principal.user_id,
         )
         self._wake()
@@ -158,8 +169,19 @@ class ModelService:
         """Ids of the versions that wait for packaging, oldest first. For the queue, not for callers."""
         return [v.id for v in self._models.unfinished()]
 
+    def settled(self, version: ModelVersion) -> ModelVersion:
+        """Wait a while until a native version is ready or failed, so that whoever uploads it has no need to ask; the
+        version as it is then. Others come back at once: their environments take minutes."""
+        ends_at = time.monotonic() + (self._native_wait_s if is_native(version.framework) else 0.0)
+        with self._packaged:
+            while not (version := self._models.version(version.id)).status.terminal:
+                left = ends_at - time.monotonic()
+                if left <= 0 or not self._packaged.wait(left):
+                    break
+        return version
+
     def package(self, version_id: int) -> ModelVersion:
-        """Check the artifact, build its environment, try the model; the version is `ready` or `error` afterwards.
+        """Check the artifact, make it runnable, try it; the version is `ready` or `error` afterwards.
 
         Whatever went wrong is in the upload log, its first useful line in `error_summary`. What is not an error of
         ours is logged with its traceback and told as "internal". Safe to run again on a version that a killed server
@@ -168,32 +190,45 @@ class ModelService:
         version = self._models.version(version_id)
         if version.status.terminal:
             return version
-        version = self._models.set_status(version_id, ModelStatus.ATTEMPTING_LOAD_CONTAINER)
 
         def report(line: str) -> None:
             self._models.append_upload_log(version_id, [line])
 
         try:
-            folder = self._packager.check(version, report)
-            environment = self._packager.build(version, folder, report)
-            config = self._models.configs([version_id])[version_id]
-            self._trial.try_model(model_spec(version, config, folder, environment), report)
+            done = (self._load_native if is_native(version.framework) else self._build)(version, report)
         except BettongError as fault:
             report(f"ERROR: {fault}")
             summary = f"{_first_line(fault.problem)} {fault.next_step}".rstrip()
-            return self._models.set_status(version_id, ModelStatus.ERROR, error_summary=summary)
+            done = self._models.set_status(version_id, ModelStatus.ERROR, error_summary=summary)
         except Exception as fault:
             if isinstance(fault, OSError) and fault.errno in (errno.ENOSPC, errno.EDQUOT):
                 report(f"ERROR: {NO_SPACE}")
-                return self._models.set_status(version_id, ModelStatus.ERROR, error_summary=NO_SPACE)
-            log.exception("packaging_failed model_version=%d model=%s", version_id, version.name)
-            report("ERROR: packaging stopped on an error inside the platform; its log has the details.")
-            return self._models.set_status(
-                version_id,
-                ModelStatus.ERROR,
-                error_summary="internal: packaging stopped on an error inside the platform. Tell its operator.",
-            )
-        return self._models.set_status(version_id, ModelStatus.READY, environment=environment.name, image_path=IMAGE)
+                summary = NO_SPACE
+            else:
+                log.exception("packaging_failed model_version=%d model=%s", version_id, version.name)
+                report("ERROR: packaging stopped on an error inside the platform; its log has the details.")
+                summary = "internal: packaging stopped on an error inside the platform. Tell its operator."
+            done = self._models.set_status(version_id, ModelStatus.ERROR, error_summary=summary)
+        with self._packaged:
+            self._packaged.notify_all()
+        return done
+
+    def _build(self, version: ModelVersion, report: Callable[[str], None]) -> ModelVersion:
+        """A model with an environment of its own: check the zip, build, load once."""
+        version = self._models.set_status(version.id, ModelStatus.ATTEMPTING_LOAD_CONTAINER)
+        folder = self._packager.check(version, report)
+        environment = self._packager.build(version, folder, report)
+        config = self._models.configs([version.id])[version.id]
+        self._trial.try_model(model_spec(version, config, folder, environment), report)
+        return self._models.set_status(version.id, ModelStatus.READY, environment=environment.name, image_path=IMAGE)
+
+    def _load_native(self, version: ModelVersion, report: Callable[[str], None]) -> ModelVersion:
+        """A model that the replica runs itself: its graph says what it takes, and its config keeps that."""
+        version = self._models.set_status(version.id, ModelStatus.ATTEMPTING_LOAD_NATIVE)
+        graph = self._packager.graph_of(version, report)
+        config = self._models.configs([version.id])[version.id]
+        self._models.add_config(configured(graph, config))
+        return self._models.set_status(version.id, ModelStatus.READY)
 
     # --- reading ----------------------------------------------------------------------------------------------------
 
@@ -258,24 +293,35 @@ class ModelService:
     ) -> ModelConfig:
         """Add a config to a version; the newest counts from the next deployment on. A schema left out stays as it was.
 
+        A native model's config is checked against its graph: at once when the version is ready, else by packaging. The
+        names of its inputs stay as they were when `tensor_fields` is left out.
+
         Raises:
-            BadInput: a schema is none, or the batch config is not "single".
+            BadInput: a schema is none or does not fit the graph, `tensor_fields` does not name every input, or the
+                batch config is not "single".
             NotFound: no such version for this caller.
         """
         version = self._visible(principal, version_id)
         before = self._models.configs([version.id])[version.id]
         if batch_config not in (None, "single"):
             raise BadInput("The batch config is neither null nor 'single'.", "Send one of the two.")
+        wanted = ModelConfig(
+            id=0,
+            model_version_id=version.id,
+            runtime=before.runtime,
+            tensor_fields=tensor_fields,
+            filter_threshold=filter_threshold,
+            input_schema=_schema("input_schema", input_schema),
+            output_schema=_schema("output_schema", output_schema),
+            batch_config=batch_config,
+        )
+        if is_native(version.framework) and version.status is ModelStatus.READY:
+            return self._models.add_config(configured(self._packager.graph_of(version), wanted, before))
         return self._models.add_config(
-            ModelConfig(
-                id=0,
-                model_version_id=version.id,
-                runtime=before.runtime,
-                tensor_fields=tensor_fields,
-                filter_threshold=filter_threshold,
-                input_schema=_schema("input_schema", input_schema) or before.input_schema,
-                output_schema=_schema("output_schema", output_schema) or before.output_schema,
-                batch_config=batch_config,
+            replace(
+                wanted,
+                input_schema=wanted.input_schema or before.input_schema,
+                output_schema=wanted.output_schema or before.output_schema,
             )
         )
 
@@ -309,6 +355,33 @@ class ModelService:
 
     def _workspaces_of(self, principal: Principal, ids: set[int]) -> dict[int, Workspace]:
         return {i: self._workspaces.visible(principal, i) for i in ids}
+
+
+def configured(graph: Graph, wanted: ModelConfig, before: ModelConfig | None = None) -> ModelConfig:
+    """`wanted` with schemas whose fields are the graph's inputs and outputs, in its order.
+
+    What `wanted` leaves out stays as it was in `before`, or as the graph has it.
+
+    Raises:
+        BadInput: it does not fit the graph.
+    """
+    if graph.batch not in (None, 1) and wanted.batch_config == "single":
+        raise BadInput(
+            f"The batch config is 'single', and the model takes {graph.batch} rows at a time.", "Leave it out."
+        )
+    inputs, outputs = graph.input_schema, graph.output_schema
+    if before is not None:
+        inputs = decode_schema(before.input_schema) if before.input_schema else inputs
+        outputs = decode_schema(before.output_schema) if before.output_schema else outputs
+    inputs = graph.taking(inputs, wanted.tensor_fields)
+    if wanted.input_schema:
+        inputs = graph.checked_inputs(decode_schema(wanted.input_schema), inputs.names)
+    if wanted.output_schema:
+        outputs = graph.checked_outputs(decode_schema(wanted.output_schema))
+    names = wanted.tensor_fields or (before.tensor_fields if before is not None else None)
+    return replace(
+        wanted, tensor_fields=names, input_schema=encode_schema(inputs), output_schema=encode_schema(outputs)
+    )
 
 
 def _check_framework(framework: str) -> None:

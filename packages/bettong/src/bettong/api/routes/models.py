@@ -60,7 +60,8 @@ async def upload_and_convert(request: Request, caller: Caller, services: Uses) -
 
 @router.post("/upload", summary="Upload a model", response_model=replies.UploadAnswer, openapi_extra=_multipart())
 async def upload(request: Request, caller: Caller, services: Uses) -> Answer:
-    """The route for natively run frameworks. Those that this release does not run are refused with 415."""
+    """The route for natively run frameworks, which are mostly ready when it answers. Those that this release does not
+    run are refused with 415."""
     return await _upload(request, caller, services, status=200)
 
 
@@ -141,9 +142,10 @@ async def _upload(request: Request, caller: Principal, services: Services, *, st
     async with request.form(max_files=2, max_fields=8, max_part_size=8 * 2**20) as form:
         file = form.get("file")
         if not isinstance(file, UploadFile):
-            raise BadInput("The upload has no part 'file' with a file name.", "Send the model's zip as 'file'.")
+            raise BadInput("The upload has no part 'file' with a file name.", "Send the model as 'file'.")
         meta = await _meta(form.get("metadata"))
         version = await run_in_threadpool(services.models.upload, caller, _described(meta, file), file.file)
+    await run_in_threadpool(services.models.settled, version)
     return Answer({"insert_models": {"returning": [{"models": [{"id": version.id}]}]}}, status)
 
 
