@@ -118,7 +118,7 @@ def test_a_worker_killed_in_the_middle_fails_that_request_and_serves_the_next(
 class EarlyLoop(asyncio.SelectorEventLoop):
     """Its timers fire before their time, as uvloop's do by up to a millisecond."""
 
-    def call_at(self, when: float, callback: Any, *args: Any, **more: Any) -> asyncio.TimerHandle:
+    def call_at(self, when: float, callback: Any, *args: Any, **more: Any) -> asyncio.TimerHandle:  # type: ignore[override]
         return super().call_at(when - 0.01, callback, *args, **more)
 
 
