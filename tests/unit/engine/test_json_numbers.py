@@ -46,7 +46,7 @@ def schema_of(*kinds: Any) -> pa.Schema:
 
 @st.composite
 def kinds(draw: st.DrawFn, depth: int = 3) -> Any:
-    kind = draw(st.sampled_from(LEAVES))
+    kind: Any = draw(st.sampled_from(LEAVES))
     for _ in range(draw(st.integers(0, depth))):
         form = draw(st.sampled_from(["list", "large", "fixed"]))
         kind = pa.list_(kind, 2) if form == "fixed" else pa.large_list(kind) if form == "large" else pa.list_(kind)
@@ -158,7 +158,12 @@ def test_a_large_body_goes_the_fast_way_and_its_faults_are_told_as_ever(monkeypa
     body = orjson.dumps([{"x": list(range(18))}] * 1000)
     assert len(body) > LARGE_BYTES
     taken = []
-    monkeypatch.setattr(json_codec, "decode_numbers", lambda *a: taken.append(decode_numbers(*a)) or taken[-1])
+
+    def noted(*arguments: Any) -> Any:
+        taken.append(decode_numbers(*arguments))
+        return taken[-1]
+
+    monkeypatch.setattr(json_codec, "decode_numbers", noted)
 
     assert decode_records(body, schema).num_rows == 1000
     with pytest.raises(BadInput, match="Column 'x', row 999, item 17: tensor values may not be null"):
@@ -202,4 +207,5 @@ def test_the_answer_does_not_keep_the_parser() -> None:
     assert first is not None
     decode_numbers(b'[{"x":[7,8]}]', schema)
 
-    assert np.array_equal(first.column("x").chunk(0).values, [1.5, 2.5])
+    kept: Any = first.column("x").chunk(0)
+    assert np.array_equal(kept.values, [1.5, 2.5])
