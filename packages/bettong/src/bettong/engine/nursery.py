@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import importlib
 import json
 import logging
 import os
@@ -23,6 +24,8 @@ from importlib.abc import MetaPathFinder
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bettong.domain.deployments import DeploymentSpec
+from bettong.domain.models import is_native
 from bettong.engine import host
 from bettong.engine.forking import become, close_others, require_single_thread
 from bettong.engine.replica import runner_of
@@ -157,6 +160,7 @@ class _WithoutPandas(MetaPathFinder):
 
 def _launch(request: dict[str, str], theirs: socket.socket, open_log: OpenLog, open_runner: OpenRunner) -> str | None:
     """Fork a host, detached; why it does not listen, or None when it does."""
+    _import_for(Path(request["spec"]))
     reading, writing = socket.socketpair()
     reading.settimeout(START_TIMEOUT_S)
     with reading:
@@ -170,6 +174,18 @@ def _launch(request: dict[str, str], theirs: socket.socket, open_log: OpenLog, o
         except TimeoutError:
             return f"it did not listen within {START_TIMEOUT_S:g} s"
     return json.loads(answer)["error"] if answer else "it ended before it listened"
+
+
+def _import_for(spec_file: Path) -> None:
+    """Import onnxruntime before the first host with a native model is forked, so that all of those share its pages.
+
+    A file that cannot be read is the host's to tell.
+    """
+    with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
+        spec = DeploymentSpec.from_json(spec_file.read_bytes())
+        if any(is_native(model.framework) for model in spec.models):
+            importlib.import_module("onnxruntime")
+            gc.freeze()
 
 
 def _detach(

@@ -8,7 +8,6 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import onnxruntime
 import pyarrow as pa
 
 from bettong.domain.deployments import ObservedWorker, State
@@ -21,6 +20,8 @@ from bettong.engine.tensor_arrays import from_tensor, to_tensor
 from bettong.errors import BadInput, ModelFailed, Unavailable
 
 if TYPE_CHECKING:
+    import onnxruntime
+
     from bettong.domain.deployments import ModelSpec
     from bettong.domain.tensors import Graph
     from bettong.engine.sessions import Sessions
@@ -89,6 +90,8 @@ class OnnxRunner:
                 f"Send a multiple of {self._chunk} rows, or save the model with a dynamic first dimension.",
             )
         size = rows.nbytes
+        import onnxruntime  # there since the session is
+
         options = onnxruntime.RunOptions()
         if self._cost.expected_ns(size) <= INLINE_NS:
             answer, took_ns = self._timed(self._session, rows, options)
