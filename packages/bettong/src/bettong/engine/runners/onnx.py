@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import time
 from typing import TYPE_CHECKING, Any
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 INLINE_NS = 2_000_000  # what is expected to take longer runs beside the event loop
 FREE_SIZE = 8  # what dynamic dimensions of a made-up row are given
 HOLDS = "no sandbox of its own: it runs in the replica"
+
+log = logging.getLogger("bettong.engine")
 
 
 class OnnxRunner:
@@ -153,7 +156,8 @@ class OnnxRunner:
 
         try:
             took_ns = await asyncio.get_running_loop().run_in_executor(self._sessions.pool, run)
-        except Exception:
+        except Exception as failed:  # a made-up row may not suit the model; a request that does not is answered so
+            log.info("warm_up_failed model=%s error=%s", self._model.uid, type(failed).__name__)
             return
         self._cost.took(size, took_ns)
 
