@@ -1,4 +1,5 @@
-# Two commands matter: `make demo` and `make test`. Each does all its own set-up; all they need is Python 3.11 or newer, pip and git.
+# Two commands matter: `make demo` and `make test`. Each does all its own set-up; all they need is Python 3.11 or newer, pip, git and a
+# package index that pip knows.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -36,7 +37,7 @@ lint: $(DEV) ## Look for mistakes without changing anything.
 	$(BIN)/ruff check .
 
 types: $(DEV) ## Check types, tests included.
-	$(BIN)/mypy packages/mac/src packages/wallaroo/src packages/bettong/src tests benchmarks examples/forecast/demo.py
+	$(BIN)/mypy packages/mac/src packages/wallaroo/src packages/bettong/src tests benchmarks .ci/install.py examples/forecast/demo.py
 
 soak: $(DEV) ## Run the tests that take very long; never in CI.
 	$(BIN)/python -m pytest -m soak
@@ -45,17 +46,13 @@ bench: $(DEV) ## Measure, and write docs/performance.md.
 	$(BIN)/python benchmarks/main_job.py
 
 clean: ## Remove the environment and what was built.
+	chmod -R u+w build 2>/dev/null || true  # environments and models are read-only
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache
 
-# --without-pip, then pip from outside: Debian's Python has no ensurepip.
-$(BIN)/python:
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "bettong needs Python 3.11 or newer; this is %s. Try: make PYTHON=python3.12 ..." % sys.version.split()[0])'
-	$(PYTHON) -m venv --without-pip $(VENV)
-
-$(RUN): constraints.txt $(PROJECTS) | $(BIN)/python
-	$(PYTHON) -m pip --python $(BIN)/python install -q -c constraints.txt $(EDITABLE) -e "packages/bettong[notebook]"
+$(RUN): .ci/install.py constraints.txt $(PROJECTS)
+	$(PYTHON) .ci/install.py $(VENV) $(EDITABLE) -e "packages/bettong[notebook]"
 	touch $@
 
 $(DEV): requirements-dev.txt $(RUN)
-	$(PYTHON) -m pip --python $(BIN)/python install -q -c constraints.txt -r requirements-dev.txt -e "packages/bettong[notebook,postgres]"
-	touch $@ $(RUN)
+	$(PYTHON) .ci/install.py $(VENV) -r requirements-dev.txt $(EDITABLE) -e "packages/bettong[notebook,postgres]"
+	touch $(RUN) $@

@@ -213,7 +213,7 @@ def open_platform(home: Path, *, limits: Limits | None = None, keyring: Keyring 
         assert owner.id == ann.user_id
         for name in ("bob", "eve"):
             services.identity.invite(ann, f"{name}@example.org")
-            tokens[name] = services.identity.create_token(f"{name}@example.org", "test")
+            tokens[name] = services.identity.create_token(ann, f"{name}@example.org", "test")[0]
         yield Platform(home, settings, stores, ring, signer, runtime, packager, trial, services, facts, stopped, tokens)
 
 
@@ -237,6 +237,7 @@ def _services(
         usage,
         packager,
         runtime,
+        ring,
         Place(
             log_folder=home / "logs",
             deployments_folder=home / "deployments",

@@ -108,7 +108,10 @@ def _run(command: list[str], folder: Path, as_user: dict[str, Any]) -> None:
 def _program(name: str) -> str:
     places = [os.environ["PATH"], *sorted(map(str, Path("/usr/lib/postgresql").glob("*/bin")), reverse=True)]
     if (found := shutil.which(name, path=os.pathsep.join(places))) is None:
-        raise RuntimeError(f"These tests need PostgreSQL: '{name}' is not on the PATH. Install its server package.")
+        raise RuntimeError(
+            f"These tests need PostgreSQL: '{name}' is neither on the PATH nor in /usr/lib/postgresql. "
+            "Install its server (Debian, Ubuntu: apt install postgresql; macOS: brew install postgresql)."
+        )
     return found
 
 

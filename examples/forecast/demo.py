@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -75,8 +76,10 @@ def main() -> None:
             result = pipeline.infer(rows)
             print(result.to_string(max_colwidth=48))
         connection.delete_connection()
-    with step("Read the inference log back"):
-        print(pipeline.logs(limit=1)[["time", "out.forecast", "out.weekly_average"]].to_string())
+    with step("Read the inference log of the last minute back"):
+        now = datetime.now(UTC)
+        log = pipeline.logs(start_datetime=now - timedelta(minutes=1), end_datetime=now + timedelta(minutes=1))
+        print(log[["time", "out.forecast", "out.weekly_average"]].to_string())
     with step("Undeploy"):
         pipeline.undeploy()
     forecast, average = list(result["out.forecast"][0]), float(result["out.weekly_average"][0])
@@ -86,7 +89,8 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    home = Path(os.environ.setdefault("BETTONG_HOME", str(Path(tempfile.gettempdir()) / f"bettong-demo-{os.getuid()}")))
+    home = Path(__file__).parents[2] / "build" / "demo"
+    os.environ["BETTONG_HOME"] = str(home)  # a platform of its own: it is stopped at the end
     try:
         main()
     finally:

@@ -63,6 +63,22 @@ def server_pid(home: Path) -> int:
     return int(json.loads((home / "server.json").read_text())["pid"])
 
 
+def replica_pids(pipeline: Any) -> set[str]:
+    return {engine["labels"]["pid"] for engine in pipeline.status()["engines"]}
+
+
+def answers_from_new_replicas(pipeline: Any, host: int) -> bool:
+    """Whether the pipeline runs under another host than the one given."""
+    try:
+        return (
+            not psutil.pid_exists(host)
+            and all(psutil.Process(int(pid)).ppid() != host for pid in replica_pids(pipeline) - {"0"})
+            and answer(pipeline, 1) == 2
+        )
+    except Exception:
+        return False
+
+
 def eventually(holds: Callable[[], bool], what: str, timeout_s: float = 30.0) -> None:
     """Wait until `holds()`; the outside world gives no event to wait on."""
     deadline = threading.Event()
@@ -127,6 +143,20 @@ def test_a_killed_server_leaves_replicas_serving_and_finds_them_again(own_home: 
     assert {e["labels"]["pid"] for e in found.status()["engines"]} == replicas
     assert answer(found, 2) == 3
     assert len(found.logs()) == 2
+
+
+def test_a_killed_nursery_is_replaced_when_the_next_host_is_needed(own_home: Path, tmp_path: Path) -> None:
+    pipeline = deployed(wallaroo.Client(), tmp_path)
+    (nursery,) = psutil.Process(server_pid(own_home)).children()
+    (host,) = {p.ppid() for p in processes_of(own_home) if str(p.pid) in replica_pids(pipeline)}
+
+    nursery.kill()
+    os.kill(host, signal.SIGKILL)
+
+    eventually(lambda: answers_from_new_replicas(pipeline, host), "the host started again by a new nursery")
+    pipeline.undeploy()
+    assert answer(pipeline.deploy(), 1) == 2
+    assert len(psutil.Process(server_pid(own_home)).children()) == 1
 
 
 def test_a_redeploy_and_a_killed_server_under_load_fail_no_request(own_home: Path, tmp_path: Path) -> None:
@@ -238,3 +268,17 @@ def test_undeploy_leaves_no_process_of_the_deployment(own_home: Path, tmp_path: 
 
     assert not any(psutil.pid_exists(pid) for pid in pids)
     assert [p for p in processes_of(own_home) if "mac" in " ".join(p.cmdline())] == []
+
+
+def test_the_traceback_of_a_model_is_one_command_away(own_home: Path, tmp_path: Path) -> None:
+    pipeline = deployed(wallaroo.Client(), tmp_path)
+    with pytest.raises(InferenceError, match="bettong logs"):
+        answer(pipeline, -1)
+    label = pipeline.get_external_url().split("/")[-2]
+
+    printed = bettong("logs", "--deployment", label, "--model", "adder", home=own_home)
+    unknown = bettong("logs", "--deployment", label, "--model", "nobody", home=own_home, check=False)
+
+    assert "Traceback" in printed.stdout
+    assert "ValueError: minus one is not welcome" in printed.stdout
+    assert "It has: adder-" in unknown.stderr

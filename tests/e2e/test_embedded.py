@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import stat
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import httpx
@@ -18,7 +20,7 @@ from platforms import bettong, processes_of
 import wallaroo
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    import pytest
 
 CLIENT = "import wallaroo; wl = wallaroo.Client(); print(wl.api_endpoint)"
 
@@ -37,6 +39,15 @@ def test_notebooks_that_start_at_once_get_one_platform(own_home: Path) -> None:
         urls = set(pool.map(notebook, range(4)))
 
     assert urls == {record(own_home)["url"]}
+
+
+def test_a_home_may_be_named_from_the_current_folder(own_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(own_home.parent)
+
+    said = bettong("up", home=Path(own_home.name)).stdout
+
+    assert record(own_home)["url"] in said
+    assert "Nothing is deployed." in bettong("status", home=own_home).stdout
 
 
 def test_what_is_kept_can_be_read_by_its_owner_only(own_home: Path) -> None:
@@ -115,6 +126,16 @@ def test_started_twice_says_so_and_changes_nothing(own_home: Path) -> None:
     assert second_server.returncode != 0
     assert "Another server has the home" in second_server.stderr
     assert record(own_home) == first
+
+
+def test_it_may_open_as_many_connections_as_the_system_lets_it(own_home: Path) -> None:
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    subprocess.run(["bash", "-c", f"ulimit -Sn 256; exec {sys.executable} -m bettong up"], check=True, timeout=90)
+
+    server = psutil.Process(int(record(own_home)["pid"]))
+
+    for process in (server, *server.children()):  # hosts and replicas have it from the nursery
+        assert process.rlimit(psutil.RLIMIT_NOFILE) == (min(hard, 65536) if hard >= 0 else 65536, hard)
 
 
 def test_stop_leaves_nothing_running(own_home: Path) -> None:

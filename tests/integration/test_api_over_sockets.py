@@ -103,6 +103,13 @@ def test_a_body_over_the_limit_is_413_in_the_engines_shape(running: tuple[Platfo
     assert client.post(path, content=b"x").json() == [1, 1]
 
 
+def whole_answer(client: httpx.Client, head: str) -> bytes:
+    """What the server sends to a request of a head alone, up to the end of the connection."""
+    with socket.create_connection(("127.0.0.1", client.base_url.port or 0), timeout=20) as raw:
+        raw.sendall(head.replace("HTTP/1.1\r\n", "HTTP/1.1\r\nConnection: close\r\n", 1).encode())
+        return b"".join(iter(lambda: raw.recv(65536), b""))
+
+
 def test_an_upload_that_is_declared_too_large_is_refused_before_it_is_sent(
     running: tuple[Platform, httpx.Client, str],
 ) -> None:
@@ -112,11 +119,23 @@ def test_an_upload_that_is_declared_too_large_is_refused_before_it_is_sent(
         f"Authorization: Bearer {platform.tokens['bob']}\r\n"
         "Content-Type: multipart/form-data; boundary=b\r\nContent-Length: 9999999999999999999999\r\n\r\n"
     )
-    with socket.create_connection(("127.0.0.1", client.base_url.port or 0), timeout=20) as raw:
-        raw.sendall(head.encode())
-        answer = raw.recv(65536)
+    answer = whole_answer(client, head)
 
     assert answer.split(b"\r\n", 1)[0].split()[1] in (b"413", b"400")
+
+
+@pytest.mark.parametrize(
+    "hosts", [(), ("127.0.0.1", "evil.example"), ("evil.example", "127.0.0.1"), ("localhost",) * 2]
+)
+def test_not_exactly_one_host_header_is_refused(
+    running: tuple[Platform, httpx.Client, str], hosts: tuple[str, ...]
+) -> None:
+    _, client, _ = running
+    head = "GET /v1/api/health HTTP/1.1\r\n" + "".join(f"Host: {host}\r\n" for host in hosts) + "\r\n"
+    answer = whole_answer(client, head)
+
+    assert answer.split(b" ")[1] == b"400"
+    assert b"%d Host headers" % len(hosts) in answer
 
 
 def test_a_caller_that_goes_away_in_the_middle_leaves_the_server_answering(

@@ -82,7 +82,7 @@ class Platform:
         self, requirements: str, *, name: str = "model", more: tuple[str, ...] = (), **files: str
     ) -> ModelVersion:
         (self.home / "artifacts").mkdir(exist_ok=True)
-        archive = python_model_zip(self.home / "upload.zip", f"# {name}\n{STEP}", requirements, **files)
+        archive = python_model_zip(self.home / f"upload-{os.getpid()}.zip", f"# {name}\n{STEP}", requirements, **files)
         sha = Folder(self.home / "artifacts").keep(archive)
         now = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
         return ModelVersion(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -12,6 +13,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import psutil
 import pytest
 from host_kit import (
     DEADLINE_S,
@@ -32,6 +34,7 @@ from host_kit import (
 )
 
 from bettong.domain.deployments import State
+from bettong.engine.replica import KEPT_DESCRIPTORS
 from bettong.errors import Unavailable
 
 if TYPE_CHECKING:
@@ -220,6 +223,34 @@ def test_a_frozen_replica_shows_as_unknown(runtime: LocalRuntime, tmp_path: Path
     assert seen.replicas[0].state is State.UNKNOWN
     assert seen.replicas[0].reason == "Did not answer a probe within 2 s."
     wait_until(runtime, serving(1))
+
+
+@pytest.mark.skipif(not hasattr(psutil.Process, "rlimit"), reason="another process's limits: Linux alone")
+def test_a_replica_without_descriptors_refuses_connections_and_takes_them_again(
+    runtime: LocalRuntime, tmp_path: Path
+) -> None:
+    async def go() -> tuple[bytes, int]:
+        runtime.deploy(adder_spec(tmp_path, 1))
+        observed = await aside(wait_until, runtime, serving(1))
+        replica = psutil.Process(observed.replicas[0].pid)
+        usual = replica.rlimit(psutil.RLIMIT_NOFILE)
+        replica.rlimit(psutil.RLIMIT_NOFILE, (KEPT_DESCRIPTORS + 3, usual[1]))
+        async with asyncio.timeout(30), contextlib.AsyncExitStack() as held:
+            for n in range(3):
+                assert await (await held.enter_async_context(Client(observed.port))).add(n) == n + 1
+            for _ in range(2):
+                reader, writer = await asyncio.open_connection("127.0.0.1", observed.port)
+                refusal = await reader.read()
+                writer.close()
+        replica.rlimit(psutil.RLIMIT_NOFILE, usual)
+        async with Client(observed.port) as client:
+            return refusal, await client.add(40)
+
+    refusal, answer = asyncio.run(go())
+
+    assert refusal.startswith(b"HTTP/1.1 503 ")
+    assert b"retry-after" in refusal
+    assert answer == 41
 
 
 def test_replicas_of_a_killed_host_end_and_a_deploy_brings_them_back_on_the_same_port(

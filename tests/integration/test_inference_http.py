@@ -148,6 +148,66 @@ def test_a_body_in_pieces_and_in_chunks_is_one_body(run: Any) -> None:
     run(scenario())
 
 
+@pytest.mark.parametrize("protocol", ["h2c", "websocket"])
+@pytest.mark.parametrize("piece", [10**6, 50, 1], ids=["whole", "in pieces", "byte by byte"])
+def test_a_request_to_upgrade_is_answered_as_if_it_had_not_asked(run: Any, protocol: str, piece: int) -> None:
+    """Java's HTTP client asks for h2c with every request. Its body is a body, never a second request."""
+
+    async def scenario() -> None:
+        spec = deployment_spec()
+        log = MemoryLog()
+        hidden = b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
+        upgrade = ("Connection: Upgrade, HTTP2-Settings", f"Upgrade: {protocol}", "HTTP2-Settings: AAMAAABkAAQAAP__")
+        whole = head(*upgrade) + BODY + head(*upgrade, length=len(hidden)) + hidden + head("X-Request-Id: last") + BODY
+        async with served(inference_app(spec=spec, log=log), spec) as address:
+            client = await Client.to(address)
+            for at in range(0, len(whole), piece):
+                await client.send(whole[at : at + piece])
+            status, _, body = await client.answer()
+            assert (status, json.loads(body)[0]["out"]["forecast"]) == (200, FORECAST)
+            assert (await client.answer())[0] == 400
+            status, headers, _ = await client.answer()
+            assert (status, headers["x-request-id"]) == (200, "last")
+            await client.close()
+        assert len(log.answered) == 2
+
+    run(scenario())
+
+
+def test_a_client_that_has_said_all_it_has_to_say_gets_its_answers(run: Any) -> None:
+    async def scenario() -> None:
+        spec = deployment_spec()
+        app = inference_app(spec=spec)
+        async with served(app, spec) as address:
+            client = await Client.to(address)
+            await client.send(head() + BODY + head("X-Request-Id: last") + BODY)
+            client.writer.write_eof()
+            assert (await client.answer())[0] == 200
+            status, headers, _ = await client.answer()
+            assert (status, headers["x-request-id"]) == (200, "last")
+            assert await client.rest() == b""
+            await client.close()
+
+    run(scenario())
+
+
+def test_a_client_that_stops_in_the_middle_of_a_body_is_let_go_and_nothing_is_logged(run: Any) -> None:
+    async def scenario() -> None:
+        spec = deployment_spec()
+        log = MemoryLog()
+        app = inference_app(spec=spec, log=log)
+        async with served(app, spec) as address:
+            client = await Client.to(address)
+            await client.send(head() + BODY[:-1])
+            client.writer.write_eof()
+            assert await client.rest() == b""
+            await client.close()
+            await app.drained()
+        assert log.answered == []
+
+    run(scenario())
+
+
 def test_a_slow_head_is_cut_off(run: Any) -> None:
     async def scenario() -> None:
         spec = deployment_spec(head_timeout_s=0.1)
@@ -292,6 +352,19 @@ def test_an_oversized_head_is_refused(run: Any, request_head: bytes) -> None:
     run(scenario())
 
 
+def test_who_goes_on_sending_an_oversized_head_reads_why(run: Any) -> None:
+    async def scenario() -> None:
+        spec = deployment_spec()
+        async with served(inference_app(spec=spec), spec, max_head_bytes=8192) as address:
+            client = await Client.to(address)
+            await client.send(b"POST /infer HTTP/1.1\r\nX-Long: " + b"a" * 2**22)
+            assert (await client.answer())[0] == 431
+            assert await client.rest() == b""
+            await client.close()
+
+    run(scenario())
+
+
 def test_endless_trailers_are_refused_too(run: Any) -> None:
     async def scenario() -> None:
         spec = deployment_spec()
@@ -309,7 +382,15 @@ def test_endless_trailers_are_refused_too(run: Any) -> None:
     run(scenario())
 
 
-@pytest.mark.parametrize("rubbish", [b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", b"GET\r\n\r\n", b"\x00" * 100])
+@pytest.mark.parametrize(
+    "rubbish",
+    [
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+        b"GET\r\n\r\n",
+        b"\x00" * 100,
+        b"CONNECT 127.0.0.1:80 HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n",
+    ],
+)
 def test_what_is_not_http_is_refused(run: Any, rubbish: bytes) -> None:
     async def scenario() -> None:
         spec = deployment_spec()

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psutil
 import pyarrow as pa
@@ -113,6 +113,28 @@ def test_a_worker_killed_in_the_middle_fails_that_request_and_serves_the_next(
         await runner.close()
 
     asyncio.run(story())
+
+
+class EarlyLoop(asyncio.SelectorEventLoop):
+    """Its timers fire before their time, as uvloop's do by up to a millisecond."""
+
+    def call_at(self, when: float, callback: Any, *args: Any, **more: Any) -> asyncio.TimerHandle:  # type: ignore[override]
+        return super().call_at(when - 0.01, callback, *args, **more)
+
+
+def test_a_timer_that_fires_early_does_not_lose_the_restart(environment: Path, tmp_path: Path) -> None:
+    async def story() -> None:
+        runner = runner_for(OBEDIENT, environment, tmp_path)
+        await runner.start()
+        try:
+            with pytest.raises(ModelFailed):
+                await runner.predict(say("os._exit"))
+            assert (await runner.predict(say("back"))).equals(say("back"))
+        finally:
+            await runner.close()
+
+    with asyncio.Runner(loop_factory=EarlyLoop) as loop:
+        loop.run(story())
 
 
 @pytest.mark.parametrize(

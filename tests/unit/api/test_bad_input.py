@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -96,6 +97,8 @@ def test_unknown_paths_and_methods_have_the_same_shape(api: Api) -> None:
     refused = api.send("bob", "GET", CREATE)
     problem(refused, 405)
     assert refused.headers["allow"] == "POST"
+    at_inference = api.send("bob", "GET", "/v1/api/pipelines/infer/adder-1/adder")
+    assert (at_inference.status_code, at_inference.json()["code"], at_inference.json()["status"]) == (405, 405, "error")
 
 
 def test_times_need_a_zone(api: Api) -> None:
@@ -127,6 +130,21 @@ def test_a_json_body_over_eight_megabytes_is_cut_off(api: Api) -> None:
 def test_a_host_of_another_name_is_refused(api: Api) -> None:
     problem(api.send("bob", "POST", CREATE, json={}, headers={"Host": "rebound.example.org"}), 400)
     assert api.send(None, "GET", "/v1/api/health", headers={"Host": "localhost:1"}).status_code == 200
+
+
+def test_a_compressed_body_is_told_to_come_as_it_is(api: Api) -> None:
+    body = gzip.compress(b'{"name": "c", "type": "HTTP"}')
+
+    answered = api.send(
+        "bob", "POST", CREATE, content=body, headers={"Content-Encoding": "gzip", "Content-Type": "application/json"}
+    )
+
+    assert "Content-Encoding" in problem(answered, 415)["msg"]
+
+
+def test_who_has_no_token_can_make_the_server_keep_next_to_nothing(api: Api) -> None:
+    for path in ("/docs", "/nowhere", "/v1/api/health"):
+        assert "65536" in problem(api.send(None, "POST", path, content=b" " * 70_000), 413)["msg"]
 
 
 def test_a_request_id_is_kept_if_it_is_one_and_made_otherwise(api: Api) -> None:

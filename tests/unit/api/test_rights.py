@@ -58,6 +58,7 @@ NAMING: dict[str, Callable[[Things], Things]] = {
     "/connections/delete": lambda t: {"name": "warehouse"},
     # for administrators, so they are not there for eve either
     "/users/invite": lambda t: {"email": "new@example.org"},
+    "/users/create_token": lambda t: {"email": "bob@example.org"},
     "/users/activate": lambda t: {"email": "bob@example.org"},
     "/users/deactivate": lambda t: {"email": "bob@example.org"},
     "/platform/stop": lambda t: {},

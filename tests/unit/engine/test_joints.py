@@ -57,3 +57,9 @@ def test_a_column_is_handed_on_as_exactly_what_is_wanted() -> None:
 def test_values_that_do_not_fit_are_named(values: list[Any], words: str) -> None:
     with pytest.raises(Fault, match=words):
         handed_on(pa.array(values, pa.list_(F64)), pa.list_(F32, 2))
+
+
+def test_rows_of_empty_lists_go_over_as_empty_lists() -> None:
+    column = pa.array([[], []], pa.list_(pa.list_(F64)))
+
+    assert handed_on(column, pa.list_(pa.list_(F32))).to_pylist() == [[], []]

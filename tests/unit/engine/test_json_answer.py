@@ -49,8 +49,8 @@ def columns(draw: st.DrawFn, rows: int) -> pa.Array[Any]:
         kind, value = pa.struct([("a", kind)]), st.builds(lambda v: {"a": v}, value)
     before, after = draw(st.integers(0, 2)), draw(st.integers(0, 2))
     count = before + rows + after
-    values: pa.Array[Any] = pa.array(draw(st.lists(value, min_size=count, max_size=count)), kind)
-    return values.slice(before, rows)
+    made: pa.Array[Any] = pa.array(draw(st.lists(value, min_size=count, max_size=count)), kind).slice(before, rows)
+    return made
 
 
 def plain(value: Any, kind: Any) -> Any:

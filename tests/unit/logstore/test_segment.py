@@ -180,8 +180,8 @@ def test_a_write_that_the_system_cut_short_is_taken_back(tmp_path: Path) -> None
     script = textwrap.dedent("""
         import resource, sys
         from pathlib import Path
-        from builders import log_rows, request_rows
-        from bettong.errors import Unavailable
+        from builders import log_rows
+        from bettong.errors import StorageFull
         from bettong.logstore.writer import SegmentLogWriter
 
         writer = SegmentLogWriter(Path(sys.argv[1]), sys.argv[2], sys.argv[3], "engine-a")
@@ -192,7 +192,7 @@ def test_a_write_that_the_system_cut_short_is_taken_back(tmp_path: Path) -> None
         resource.setrlimit(resource.RLIMIT_FSIZE, (size + 100, hard))
         try:
             writer.append(log_rows([2], [2]))
-        except Unavailable as told:
+        except StorageFull as told:
             print(told, segment.stat().st_size == size)
         resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
         writer.append(log_rows([3], [3]))

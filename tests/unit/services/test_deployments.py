@@ -10,6 +10,7 @@ from platform_kit import open_platform
 
 from bettong.domain.deployments import DeploymentSpec, Observed, State, parse_engine_config
 from bettong.errors import BadInput, NotFound, Unavailable
+from bettong.secrets.keyring import KeyRing
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,6 +36,49 @@ def deploy(platform: Platform, version_id: int, config: dict[str, Any] | None = 
 
 def status(platform: Platform, row: Deployment) -> dict[str, Any]:
     return platform.services.deployments.status(platform.principal("bob"), row.label)
+
+
+def with_secret(value: str, uid: str = "forecast-1") -> dict[str, Any]:
+    return {"engineAux": {"images": {uid: {"env": [{"name": "API_KEY", "value": value}]}}}}
+
+
+def test_variables_of_workers_are_sealed_where_they_are_kept_and_masked_where_they_are_shown(
+    platform: Platform,
+) -> None:
+    row = deployed(platform, with_secret("hunter2"))
+
+    (spec,) = platform.runtime.deployed
+    shown = platform.services.deployments.get(platform.principal("bob"), row.id).deployment.engine_config
+    assert spec.models[0].env == {"API_KEY": "hunter2"}
+    assert shown == with_secret("*****")
+    assert "hunter2" not in str(platform.stores.deployments.get(row.id))
+    assert [p for p in platform.home.rglob("*") if p.is_file() and b"hunter2" in p.read_bytes()] == []
+
+
+def test_a_mask_stands_for_the_value_before_and_is_never_one(platform: Platform) -> None:
+    row = deployed(platform, with_secret("hunter2"))
+    assert row.pipeline_version_id is not None
+
+    shown = platform.services.deployments.get(platform.principal("bob"), row.id).deployment.engine_config
+    deploy(platform, row.pipeline_version_id, shown)
+    deploy(platform, row.pipeline_version_id, {})
+
+    assert [spec.models[0].env for spec in platform.runtime.deployed] == [{"API_KEY": "hunter2"}] * 2 + [{}]
+    with pytest.raises(BadInput, match=r"'API_KEY' to \*{5}, which stands for a hidden value"):
+        deploy(platform, row.pipeline_version_id, with_secret("*****"))
+    assert len(platform.runtime.deployed) == 3
+
+
+def test_without_its_key_a_deployment_says_why_it_does_not_start(tmp_path: Path) -> None:
+    with open_platform(tmp_path) as before:
+        row = deployed(before, with_secret("hunter2"))
+
+    with open_platform(tmp_path, keyring=KeyRing([b"k" * 32])) as after:
+        started = after.services.deployments.watch()
+        told = after.services.deployments.status(after.principal("ann"), row.label)
+
+    assert started == []
+    assert "key" in told["target"]["error"]
 
 
 def test_an_engine_is_told_everything_it_needs(platform: Platform) -> None:

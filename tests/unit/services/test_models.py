@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -42,8 +43,14 @@ def test_a_version_that_does_not_check_or_load_says_why_in_one_line_and_the_whol
     platform.trial.fault = ModelFailed("\n  ImportError: no module named foo\nTraceback …", "Add it.")
     unloaded = platform.model("bob", workspace)
 
-    assert (unchecked.status, unchecked.error_summary) == (ModelStatus.ERROR, "The zip has no process_data.")
-    assert (unloaded.status, unloaded.error_summary) == (ModelStatus.ERROR, "ImportError: no module named foo")
+    assert (unchecked.status, unchecked.error_summary) == (
+        ModelStatus.ERROR,
+        "The zip has no process_data. Write a function process_data.",
+    )
+    assert (unloaded.status, unloaded.error_summary) == (
+        ModelStatus.ERROR,
+        "ImportError: no module named foo Add it.",
+    )
     log = platform.services.models.upload_log(platform.principal("bob"), unloaded.id, None)
     assert "Traceback …" in "\n".join(log)
 
@@ -59,6 +66,17 @@ def test_an_error_of_our_own_is_internal_to_people_and_a_traceback_to_the_operat
     assert version.error_summary.startswith("internal")
     assert "secret path" not in version.error_summary
     assert "RuntimeError: secret path" in caplog.text
+
+
+def test_a_full_disk_is_no_fault_inside_the_platform(platform: Platform, caplog: pytest.LogCaptureFixture) -> None:
+    platform.packager.fault = OSError(errno.ENOSPC, "No space left on device")
+
+    version = platform.model("bob", platform.workspace("bob"))
+
+    assert version.error_summary == (
+        "There is no space left on the platform's disk. Free some, then upload the model again."
+    )
+    assert caplog.text == ""
 
 
 def test_a_version_that_a_killed_server_left_is_packaged_again_and_a_finished_one_is_not(platform: Platform) -> None:

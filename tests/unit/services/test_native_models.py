@@ -59,7 +59,7 @@ def test_a_file_that_cannot_be_taken_is_an_error_in_words(platform: Platform) ->
 
     assert (version.status, version.error_summary) == (
         ModelStatus.ERROR,
-        "The file is not an ONNX model, or is cut off.",
+        "The file is not an ONNX model, or is cut off. Save it with onnx.save.",
     )
     log = platform.services.models.upload_log(platform.principal("bob"), version.id, None)
     assert log[-1].endswith("Save it with onnx.save.")

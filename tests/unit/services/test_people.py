@@ -42,6 +42,24 @@ def test_an_invited_address_is_one_user_whatever_its_case(platform: Platform) ->
         identity.invite(platform.principal("bob"), "y@example.org")
 
 
+def test_an_administrator_gives_a_user_a_token_which_is_told_once_and_audited(platform: Platform) -> None:
+    identity, ann, bob = platform.services.identity, platform.principal("ann"), platform.principal("bob")
+
+    token, user = identity.create_token(ann, "BOB@example.org", "his notebook")
+
+    assert identity.authenticate(token, "here").user_id == user.id == bob.user_id
+    newest, *_ = platform.stores.audit.of_subject("user", bob.user_id)
+    assert (newest.action, newest.email) == ("user.token", "ann@example.org")
+    assert token not in str(newest)
+    with pytest.raises(NotFound, match="Invite the user first"):
+        identity.create_token(ann, "who@example.org", "")
+    with pytest.raises(NotFound, match="administrator"):
+        identity.create_token(bob, "ann@example.org", "")
+    identity.set_enabled(ann, bob.email, False)
+    with pytest.raises(BadInput, match="deactivated"):
+        identity.create_token(ann, bob.email, "")
+
+
 def test_nobody_locks_themselves_out(platform: Platform) -> None:
     with pytest.raises(BadInput, match="cannot deactivate yourself"):
         platform.services.identity.set_enabled(platform.principal("ann"), "ANN@example.org", False)

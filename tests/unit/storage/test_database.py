@@ -38,6 +38,24 @@ def test_a_database_file_is_its_owners_alone_also_when_it_was_not(tmp_path: Path
     assert stat.S_IMODE(file.parent.stat().st_mode) == 0o700
 
 
+def test_opening_waits_for_another_who_is_at_a_new_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "bettong.db"
+    with closing(sqlite3.connect(file, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")  # on a file without a write-ahead log, SQLite does not wait for this one
+        waited: list[float] = []
+
+        def until_the_other_is_done(pause_s: float) -> None:
+            waited.append(pause_s)
+            other.execute("COMMIT")
+
+        monkeypatch.setattr("time.sleep", until_the_other_is_done)
+
+        with open_stores(f"sqlite:///{file}") as stores:
+            stores.facts.put("x", b"y")
+
+    assert len(waited) == 1
+
+
 @pytest.mark.parametrize(
     "url", ["", "no url", "mysql://root:{s}@host/db", "sqlite://", "sqlite:///:memory:", "://{s}", "postgresql:{s}"]
 )

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
 from collections import defaultdict
+from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
@@ -41,6 +43,7 @@ class StubPlatform:
 
     def __init__(self) -> None:
         self.asked: list[Asked] = []
+        self.connections: set[socket.socket] = set()
         self._replies: dict[str, list[Reply | Callable[[Asked], Reply]]] = defaultdict(list)
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler_of(self))
         self._server.daemon_threads = True
@@ -60,9 +63,13 @@ class StubPlatform:
         return [asked for asked in self.asked if asked.path == path]
 
     def close(self) -> None:
+        """Be gone: nothing listens here any more, and kept connections end. Twice is no error."""
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()
+        for connection in list(self.connections):
+            with suppress(OSError):  # its client has left already
+                connection.shutdown(socket.SHUT_RDWR)
 
     def answer(self, asked: Asked) -> Reply:
         self.asked.append(asked)
@@ -87,6 +94,14 @@ def _handler_of(platform: StubPlatform) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
         wbufsize = 2**16  # head and body in one packet: two would wait for a delayed acknowledgement
+
+        def setup(self) -> None:
+            super().setup()
+            platform.connections.add(self.connection)
+
+        def finish(self) -> None:
+            platform.connections.discard(self.connection)
+            super().finish()
 
         def _serve(self) -> None:
             if self.headers.get("Transfer-Encoding") == "chunked":

@@ -114,6 +114,20 @@ def test_a_taken_name_says_so_with_the_servers_reason(client: Client, platform: 
     assert str(bad.value) == "Failed to create connection: Details must be an object."
 
 
+@pytest.mark.parametrize("details", ["hunter2", ["hunter2"], 7])
+def test_details_that_are_no_dict_are_refused_with_what_they_should_be(
+    client: Client, platform: StubPlatform, details: Any
+) -> None:
+    with pytest.raises(RequestRefused) as caught:
+        client.create_connection("x", "HTTP", details)
+    assert str(caught.value) == (
+        f"Failed to create connection: The details of connection 'x' are of type {type(details).__name__}. "
+        'Pass a dict, such as {"url": "https://example.org/rows.json"}.'
+    )
+    assert caught.value.code == 400
+    assert platform.calls(f"{ROOT}/create") == []
+
+
 def test_an_unknown_name_is_not_found(client: Client, platform: StubPlatform) -> None:
     platform.on(f"{ROOT}/get", error(404, "There is no connection 'x'."), error(500, "Broken."))
     with pytest.raises(EntityNotFoundError, match="Failed to get connection 'x': There is no connection"):

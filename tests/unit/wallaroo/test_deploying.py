@@ -23,7 +23,7 @@ from unit.wallaroo.stub import (
 )
 
 from wallaroo import model_version as versions
-from wallaroo._wait import Screen
+from wallaroo._wait import LONG_S, Screen
 from wallaroo.object import DeploymentError, EntityNotFoundError, InvalidAccelerationError, WaitForDeployError
 
 if TYPE_CHECKING:
@@ -150,6 +150,46 @@ def test_outside_a_notebook_deploy_prints_nothing(
     client._screen = Screen(shown=False)
     deployable.add_model_step(model).deploy()
     assert capsys.readouterr().out == ""
+
+
+def test_a_long_deploy_of_a_script_leaves_two_lines_on_stderr(
+    deployable: Pipeline,
+    platform: StubPlatform,
+    model: ModelVersion,
+    client: Client,
+    clock: FakeClock,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    client._screen = Screen(shown=False, logged=True)
+    platform.on(STATUS, *[status(generation=2, serving=False)] * 20, status(generation=2))
+
+    deployable.add_model_step(model).deploy()
+
+    written = capsys.readouterr()
+    assert written.out == ""
+    assert written.err == (
+        "Deployment 'rental-5' is starting - this will take up to 45s.\n"
+        f"Deployment 'rental-5' is running after {sum(clock.slept):.0f} s.\n"
+    )
+    assert sum(clock.slept) > LONG_S
+
+
+def test_a_quick_deploy_of_a_script_leaves_none(
+    deployable: Pipeline,
+    platform: StubPlatform,
+    model: ModelVersion,
+    client: Client,
+    clock: FakeClock,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    client._screen = Screen(shown=False, logged=True)
+    platform.on(STATUS, *[status(generation=2, serving=False)] * 9, status(generation=2))
+
+    deployable.add_model_step(model).deploy()
+
+    assert 1 < sum(clock.slept) < LONG_S
+    written = capsys.readouterr()
+    assert written.out + written.err == ""
 
 
 def test_without_waiting_it_says_so(

@@ -81,6 +81,37 @@ def test_a_dict_goes_untouched_without_query_and_its_answer_comes_back_untouched
     assert asked.headers["content-type"] == asked.headers["accept"] == "application/json; format=wallaroo"
 
 
+def test_the_time_of_an_answer_is_kept_for_reading_the_log(pipeline: Pipeline, platform: StubPlatform) -> None:
+    newest = pipeline._client._last_inference_ms
+    table = pa.table({"time": pa.array([7, 9], pa.timestamp("ms"))})
+    platform.on("/replica", Reply([ROW, ROW]), Reply([{"out.b": 1}]), Reply([]), Reply(inference.table_to_ipc(table)))
+    frame = pd.DataFrame({"a": [1]})
+
+    for _ in range(3):  # an answer without a time, or without rows, changes nothing
+        pipeline.infer(frame)
+        assert newest == {(8, "rental"): ROW["time"]}
+    pipeline.infer(pa.table({"a": [1]}))
+    assert newest == {(8, "rental"): 9}
+
+
+def test_an_address_keeps_the_query_that_it_has_and_gets_the_one_of_each_call(
+    pipeline: Pipeline, platform: StubPlatform
+) -> None:
+    platform.on("/replica", [ROW])
+    platform.on(
+        BY_NAME, pipeline_entry(deployed=True, deployment=deployment(platform.url, f"{platform.url}/replica?k=1"))
+    )
+    frame = pd.DataFrame({"a": [1]})
+
+    pipeline.infer(frame)
+    pipeline.infer(frame, dataset=["out"], dataset_separator="")
+    pipeline.infer({"a": [1]})
+
+    default = [("k", "1"), ("dataset[]", "*"), ("dataset.exclude[]", "metadata"), ("dataset.separator", ".")]
+    only_out = [("k", "1"), ("dataset[]", "out"), ("dataset.exclude[]", "metadata"), ("dataset.separator", "")]
+    assert [asked.query for asked in platform.calls("/replica")] == [default, only_out, [("k", "1")]]
+
+
 @pytest.mark.parametrize(
     ("dataset", "exclude", "sent"),
     [
@@ -249,6 +280,40 @@ def test_a_pipeline_that_is_not_deployed_says_so(pipeline: Pipeline, platform: S
     platform.on(BY_NAME, pipeline_entry(deployment=deployment(platform.url, None, deployed=False)))
     with pytest.raises(RuntimeError, match="Pipeline rental is not deployed"):
         pipeline.infer(pd.DataFrame({"a": [1]}))
+
+
+@pytest.mark.parametrize(
+    "legacy", [{"tensor": ((1.0,), (2.0,)), "n": np.array([1, 2])}, [{"tensor": [[1.0]]}, {"tensor": [[2.0]]}]]
+)
+def test_a_dict_of_columns_and_a_list_of_such_are_the_legacy_form(
+    pipeline: Pipeline, platform: StubPlatform, legacy: Any
+) -> None:
+    platform.on("/replica", [{"outputs": [1]}])
+    assert pipeline.infer(legacy) == [{"outputs": [1]}]
+    assert platform.calls("/replica")[0].body == inference.dump(legacy)
+
+
+@pytest.mark.parametrize(
+    ("tensor", "found"),
+    [
+        ([1, 2], "a list of int"),
+        ([[1.0], [2.0]], "a list of list"),
+        ([], "an empty list"),
+        ({}, "an empty dict"),
+        ({"a": 1}, "a dict of int"),
+        ([{"a": 1}], "a list of dict"),
+        (np.array([1, 2]), "a ndarray"),
+        (pd.Series([1]), "a Series"),
+        ("rows", "a str"),
+        (None, "a NoneType"),
+    ],
+)
+def test_what_holds_no_rows_is_told_to_become_a_frame_or_a_table(
+    pipeline: Pipeline, platform: StubPlatform, tensor: Any, found: str
+) -> None:
+    with pytest.raises(TypeError, match=rf"not as {found}\. Pass a DataFrame or an Arrow table, such as pd\.DataFrame"):
+        pipeline.infer(tensor)
+    assert platform.calls("/replica") == []
 
 
 @pytest.mark.parametrize(

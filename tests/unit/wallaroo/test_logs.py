@@ -12,10 +12,12 @@ import pytest
 from unit.wallaroo.stub import FakeClock, Reply, StubPlatform, error
 
 from wallaroo import inference, logs
+from wallaroo.object import EntityNotFoundError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from wallaroo import Client
     from wallaroo.pipeline import Pipeline
 
 TOPIC = "/v1/logs/topic/workspace-8-pipeline-rental-inference/records"
@@ -185,3 +187,99 @@ def test_sizes_are_read(text: str, size: int) -> None:
 def test_other_sizes_are_refused(text: str) -> None:
     with pytest.raises(ValueError, match="data_size_limit"):
         logs.parse_size(text)
+
+
+@pytest.fixture
+def topic(platform: StubPlatform) -> str:
+    """The name of a topic that exists."""
+    platform.on(TOPIC.removesuffix("/records"), {"partitions": {}, "bytes": 0})
+    return "workspace-8-pipeline-rental-inference"
+
+
+def answered_by(*models: str) -> dict[str, Any]:
+    last = [json.dumps({"model_name": name, "model_sha": "ab"}) for name in models]
+    return {"time": list(range(len(models))), "out.a": list(models), "metadata.last_model": last}
+
+
+def test_a_topic_is_asked_for_by_its_pipeline(client: Client, platform: StubPlatform) -> None:
+    platform.on("/v1/api/plateau/get_topic_name", {"topic_name": "t"}, error(404, "There is no such pipeline."))
+
+    assert client.get_topic_name(4) == "t"
+
+    assert platform.calls("/v1/api/plateau/get_topic_name")[0].json == {"pipeline_pk_id": 4}
+    with pytest.raises(EntityNotFoundError, match="Pipeline not found"):
+        client.get_topic_name(5)
+
+
+def test_a_topic_reads_as_its_pipelines_log_does(
+    client: Client, pipeline: Pipeline, platform: StubPlatform, topic: str
+) -> None:
+    platform.on(TOPIC, page())
+
+    assert client.get_logs(topic, limit=2).equals(pipeline.logs(limit=2))
+
+    first, second = platform.calls(TOPIC)
+    assert first.query == second.query
+    assert isinstance(client.get_logs(topic, arrow=True), pa.Table)
+
+
+def test_an_unknown_topic_is_not_found_whoever_asks(client: Client, platform: StubPlatform) -> None:
+    platform.on("/v1/logs/topic/none", error(404, "There is no log topic of this name. Ask for one."))
+    for ask in (
+        client.get_logs,
+        client.get_raw_logs,
+        client.get_raw_pipeline_inference_logs,
+        client.get_pipeline_inference_dataframe,
+    ):
+        with pytest.raises(EntityNotFoundError, match=r"Topic not found: none\. .*Ask for one"):
+            ask("none")
+
+
+def test_raw_logs_are_all_columns_of_as_many_pages_as_the_limit_takes(
+    client: Client, platform: StubPlatform, topic: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other: Any = {"time": [7, 8], "out.b": [1.5, 2.5]}
+    first = page("RecordLimited", "c1", **answered_by("control", "control"))
+    platform.on(TOPIC, first, page("RecordLimited", "c2", **other))
+
+    rows = client.get_raw_logs(topic, START, END, limit=3, verbose=True)
+
+    assert [sorted(row) for row in rows] == [["metadata.last_model", "out.a", "time"]] * 2 + [["out.b", "time"]]
+    assert [asked.json for asked in platform.calls(TOPIC)] == [{}, {"cursor": "c1"}]
+    sent = dict(platform.calls(TOPIC)[0].query)
+    assert (sent["page_size"], sent["time.start"]) == ("3", "2024-01-01T10:00:00+00:00")
+    assert capsys.readouterr().err == f"{topic}: 2 rows so far\n{topic}: 3 rows so far\n"
+
+
+def test_pages_of_raw_logs_are_no_larger_than_the_platform_gives(
+    client: Client, platform: StubPlatform, topic: str
+) -> None:
+    platform.on(TOPIC, page())
+    client.get_raw_logs(topic)
+    assert dict(platform.calls(TOPIC)[0].query)["page_size"] == "10000"
+
+
+@pytest.mark.parametrize("limit", [0, -5, 1_000_001])
+def test_raw_logs_have_between_one_and_a_million_rows(client: Client, topic: str, limit: int) -> None:
+    with pytest.raises(ValueError, match=f"limit is {limit}"):
+        client.get_raw_logs(topic, limit=limit)
+
+
+def test_the_rows_of_one_model_are_picked_and_others_do_not_count(
+    client: Client, platform: StubPlatform, topic: str
+) -> None:
+    first = page("RecordLimited", "c1", **answered_by("control", "challenger", "control"))
+    for ask in (client.get_raw_pipeline_inference_logs, client.get_pipeline_inference_dataframe):
+        platform.on(TOPIC, first, page(**answered_by("challenger", "challenger")))
+
+        rows = pd.DataFrame(ask(topic, model_name="challenger", limit=2))
+
+        assert rows["out.a"].tolist() == ["challenger"] * 2
+        assert rows["time"].tolist() == [pd.Timestamp(1, unit="ms"), pd.Timestamp(0, unit="ms")]
+        assert rows.index.tolist() == [0, 1]
+
+
+def test_a_frame_of_a_log_with_nothing_in_it_is_empty(client: Client, platform: StubPlatform, topic: str) -> None:
+    platform.on(TOPIC, page(**answered_by("control")))
+    assert client.get_pipeline_inference_dataframe(topic, model_name="other").empty
+    assert client.get_raw_pipeline_inference_logs(topic, model_name="other") == []

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import base64
 import json
+import sys
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pytest
 from unit.wallaroo.stub import (
     UUIDS,
+    Asked,
     FakeClock,
     Reply,
     StubPlatform,
@@ -21,6 +24,7 @@ from unit.wallaroo.stub import (
 )
 
 from wallaroo import _upload
+from wallaroo._wait import Screen
 from wallaroo.engine_config import Acceleration, Architecture, QaicConfig
 from wallaroo.framework import CustomConfig, Framework, VLLMConfig
 from wallaroo.object import (
@@ -34,6 +38,7 @@ from wallaroo.object import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from wallaroo import Client
@@ -164,7 +169,7 @@ def test_a_failed_model_is_returned_with_its_reason_on_stderr(
     client: Client, platform: StubPlatform, model_file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     platform.on(UPLOAD, Reply(UPLOADED, 202))
-    failed = fetched_version(status="error", error_summary="No function process_data.")
+    failed = fetched_version(status="error", error_summary="No function process_data. Write one.")
     platform.on(FETCH, fetched_version(status="pending_load_container"), failed)
 
     version = upload(client, model_file)
@@ -172,9 +177,81 @@ def test_a_failed_model_is_returned_with_its_reason_on_stderr(
     assert version.status() == "error"
     written = capsys.readouterr()
     assert written.out.endswith("Model is pending loading to a container runtime.\n")
-    assert "\033[31mERROR!\033[0m" in written.err
-    assert "There was an error during model conversion: No function process_data." in written.err
-    assert "get_upload_logs()" in written.err
+    assert written.err == (
+        "ERROR!\n"
+        "There was an error during model conversion: No function process_data. Write one.\n"
+        "See wl.get_model('control').get_upload_logs() for the whole log.\n"
+    )
+
+
+def in_ipython(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=object))
+
+
+def in_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+
+
+@pytest.mark.parametrize("where", [in_ipython, in_a_terminal])
+def test_the_word_error_is_red_where_colours_show(
+    client: Client,
+    platform: StubPlatform,
+    model_file: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    where: Callable[[pytest.MonkeyPatch], None],
+) -> None:
+    platform.on(UPLOAD, Reply(UPLOADED, 202))
+    platform.on(FETCH, fetched_version(status="error", error_summary="No function process_data."))
+    where(monkeypatch)
+
+    upload(client, model_file)
+
+    assert capsys.readouterr().err.startswith("\033[31mERROR!\033[0m\n")
+
+
+@pytest.mark.parametrize(
+    ("status", "ending"),
+    [("ready", "Model 'control' is ready after 9 s.\n"), ("error", "Model 'control' has failed after 9 s.\nERROR!\n")],
+)
+def test_a_long_upload_of_a_script_leaves_a_line_at_each_end(
+    client: Client,
+    platform: StubPlatform,
+    model_file: Path,
+    clock: FakeClock,
+    capsys: pytest.CaptureFixture[str],
+    status: str,
+    ending: str,
+) -> None:
+    client._screen = Screen(shown=False, logged=True)
+
+    def sent_slowly(_: Asked) -> Reply:
+        clock.now += 8.9
+        return Reply(UPLOADED, 202)
+
+    platform.on(UPLOAD, sent_slowly)
+    waiting = fetched_version(status="attempting_load_container")
+    platform.on(FETCH, waiting, waiting, fetched_version(status=status))
+
+    upload(client, model_file)
+
+    written = capsys.readouterr()
+    assert written.out == ""
+    opening = "Model 'control' is being uploaded and loaded - this will take up to 30min.\n"
+    assert written.err.startswith(opening + ending)
+
+
+def test_a_quick_upload_of_a_script_leaves_none(
+    client: Client, platform: StubPlatform, model_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    client._screen = Screen(shown=False, logged=True)
+    platform.on(UPLOAD, Reply(UPLOADED, 202))
+    platform.on(FETCH, *[fetched_version(status="attempting_load_container")] * 9, fetched_version())
+
+    upload(client, model_file)
+
+    written = capsys.readouterr()
+    assert written.out + written.err == ""
 
 
 def test_a_model_that_never_gets_ready_is_given_up_after_the_time_that_was_told(
@@ -211,7 +288,7 @@ def test_get_model_gives_the_newest_or_the_named_version(client: Client, platfor
     platform.on("/v1/api/models/list_versions_for_model", {"models": []})
     with pytest.raises(EntityNotFoundError) as caught:
         client.get_model("nothing")
-    assert str(caught.value) == "Error: A model with the name nothing does not exist."
+    assert str(caught.value).startswith("Error: A model with the name nothing does not exist. list_models() shows")
 
 
 def test_the_versions_table_has_its_twelve_fields_in_order_and_escapes(client: Client, platform: StubPlatform) -> None:
@@ -253,6 +330,18 @@ def test_models_are_listed_in_the_current_workspace_with_their_versions_counted(
         client.list_models(workspace_id="8")  # type: ignore[arg-type]
     with pytest.raises(TypeError, match=r"Workspace name must be a string\."):
         client.list_models(workspace_name=8)  # type: ignore[arg-type]
+
+
+def test_a_version_is_found_by_the_names_of_both_in_whatever_workspace(client: Client, platform: StubPlatform) -> None:
+    platform.on("/v1/api/models/list", {"models": [model_entry(model_version(id=7), model_version(id=6))]})
+
+    assert client.model_by_name("control", UUIDS[6]).id() == client.model_version_by_name("control", UUIDS[6]).id() == 6
+
+    assert platform.calls("/v1/api/models/list")[0].json == {"workspace_id": None, "workspace_name": None}
+    assert client.model_by_name("control", UUIDS[7]).tags() == []
+    for name, version in (("control", UUIDS[1]), ("other", UUIDS[6])):
+        with pytest.raises(EntityNotFoundError, match="ModelVersion not found"):
+            client.model_version_by_name(name, version)
 
 
 def test_configure_posts_a_new_row_and_chains(client: Client, platform: StubPlatform) -> None:

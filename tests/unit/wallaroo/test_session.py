@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import os
 import subprocess
 import sys
 from importlib.machinery import ModuleSpec
@@ -10,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from unit.wallaroo.stub import Asked, FakeClock, Reply, StubPlatform, error
+from unit.wallaroo.stub import Asked, FakeClock, Reply, StubPlatform, error, status
 
 import wallaroo
-from wallaroo import _embedded
+from wallaroo import _embedded, deployment
 from wallaroo.auth import AuthError, TokenAuth, TokenFetchError, TokenRefreshError
 from wallaroo.object import CommunicationError, WallarooAPIError
 
@@ -22,8 +24,16 @@ EXCHANGE = "/v1/api/auth/token"
 SECRET = "bt_long-lived-secret"
 
 
-def access(number: int = 1) -> dict[str, Any]:
-    return {"access_token": f"jwt-{number}", "expires_in": 60, "user_id": "u-ann", "email": "ann@example.org"}
+def access(number: int = 1, *workspace_ids: int, is_admin: bool = False) -> dict[str, Any]:
+    return {
+        "access_token": f"jwt-{number}",
+        "expires_in": 60,
+        "user_id": "u-ann",
+        "email": "ann@example.org",
+        "username": "ann",
+        "is_admin": is_admin,
+        "workspace_ids": list(workspace_ids),
+    }
 
 
 @pytest.fixture
@@ -39,9 +49,19 @@ def home(tmp_path: Path, platform: StubPlatform, monkeypatch: pytest.MonkeyPatch
     return folder
 
 
-def write_record(folder: Path, platform: StubPlatform, instance: str = "i-1") -> None:
-    record = {"url": platform.url, "pid": 1, "instance": instance, "version": "0.1.0", "started_at": ""}
+def write_record(folder: Path, platform: StubPlatform, instance: str = "i-1", pid: int | None = None) -> None:
+    """As a server of this process, or of process `pid`, leaves it."""
+    pid = os.getpid() if pid is None else pid
+    record = {"url": platform.url, "pid": pid, "instance": instance, "version": "0.1.0", "started_at": ""}
     (folder / "server.json").write_text(json.dumps(record))
+
+
+@pytest.fixture
+def dead_pid() -> int:
+    """The number of a process that has ended."""
+    with subprocess.Popen([sys.executable, "-c", ""]) as process:
+        process.wait()
+    return process.pid
 
 
 class Starter:
@@ -79,13 +99,14 @@ def test_a_client_without_anything_given_finds_the_platform_that_runs_here(
     assert capsys.readouterr().out == f"bettong 0.1.0 is running at {platform.url} (home {home}).\n"
 
 
-@pytest.mark.parametrize("stale", ["none", "torn", "another program", "dead"])
+@pytest.mark.parametrize("stale", ["none", "torn", "no process", "ended", "another program", "dead"])
 def test_a_stale_record_is_noticed_and_the_platform_started(
     home: Path,
     platform: StubPlatform,
     starter: Starter,
     stale: str,
     unused_port: int,
+    dead_pid: int,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     path = home / "server.json"
@@ -93,10 +114,14 @@ def test_a_stale_record_is_noticed_and_the_platform_started(
         path.unlink()
     elif stale == "torn":
         path.write_text('{"url": ')
+    elif stale == "no process":
+        write_record(home, platform, pid=0)
+    elif stale == "ended":
+        write_record(home, platform, pid=dead_pid)
     elif stale == "another program":
         write_record(home, platform, instance="i-0")
     else:
-        dead = {"url": f"http://127.0.0.1:{unused_port}", "instance": "i-1", "version": "0.1.0"}
+        dead = {"url": f"http://127.0.0.1:{unused_port}", "pid": os.getpid(), "instance": "i-1", "version": "0.1.0"}
         path.write_text(json.dumps(dead))
     starter.then = lambda: write_record(home, platform)
 
@@ -119,6 +144,31 @@ def test_without_bettong_the_error_says_the_three_ways_out(home: Path, monkeypat
     monkeypatch.setattr(_embedded, "find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"api_endpoint.*WALLAROO_URL.*pip install bettong"):
         wallaroo.Client()
+
+
+@pytest.mark.parametrize(
+    ("auth_type", "variable", "told"),
+    [
+        ("token", None, "An auth_type is given"),
+        (None, "WALLAROO_SDK_AUTH_TYPE", "WALLAROO_SDK_AUTH_TYPE is set"),
+        (None, "WALLAROO_SDK_CREDENTIALS", "WALLAROO_SDK_CREDENTIALS is set"),
+    ],
+)
+def test_a_login_without_the_platform_that_it_is_for_does_not_make_one_here(
+    home: Path,
+    platform: StubPlatform,
+    starter: Starter,
+    monkeypatch: pytest.MonkeyPatch,
+    auth_type: str | None,
+    variable: str | None,
+    told: str,
+) -> None:
+    if variable:
+        monkeypatch.setenv(variable, "token")
+    with pytest.raises(ValueError, match=rf"^{told}, but no platform: pass api_endpoint=.*or set WALLAROO_URL"):
+        wallaroo.Client(auth_type=auth_type)
+    assert platform.asked == []
+    assert starter.command == []
 
 
 def test_the_home_is_a_folder_of_the_user_unless_named() -> None:
@@ -177,7 +227,8 @@ def test_a_refused_token_is_noticed_when_the_session_starts(home: Path, platform
     platform.on(EXCHANGE, Reply(b"Jwt verification fails", 401))
     with pytest.raises(TokenFetchError) as caught:
         wallaroo.Client()
-    assert str(caught.value) == "[HTTP 401] Jwt verification fails"
+    assert str(caught.value).startswith("[HTTP 401] Jwt verification fails. The platform does not take this API token")
+    assert SECRET not in str(caught.value)
 
 
 @pytest.mark.parametrize("endpoint", ["ftp://x", "localhost:80", "http://", "http://h:secret-port"])
@@ -196,7 +247,7 @@ def test_a_platform_that_is_not_there_is_a_communication_error_without_secrets(u
         client.list_workspaces()
     assert "hidden" not in str(caught.value) + repr(client)
     assert caught.value.__cause__ is None
-    assert caught.value.__suppress_context__
+    assert caught.value.__context__ is None
 
 
 class Server:
@@ -262,6 +313,163 @@ def test_a_refused_access_token_is_replaced_and_the_call_made_again(home: Path, 
     platform.on("/v1/api/users/query", only_the_second)
     with wallaroo.Client() as client:
         assert client.list_users() == []
+
+
+def moved(home: Path, to: StubPlatform) -> None:
+    """The platform of `home` was restarted, and has another port now."""
+    write_record(home, to, instance="i-2")
+    to.on(HEALTH, {"status": "ok", "instance": "i-2", "version": "0.1.0"})
+    to.on(EXCHANGE, access(2))
+    to.on("/v1/api/users/query", {"users": {}})
+
+
+def test_a_client_follows_the_platform_of_this_machine_to_another_port(home: Path, platform: StubPlatform) -> None:
+    restarted = StubPlatform()
+    try:
+        with wallaroo.Client() as client:
+            platform.close()
+            moved(home, restarted)
+
+            assert client.list_users() == []
+
+            assert client.api_endpoint == restarted.url
+            assert restarted.calls("/v1/api/users/query")[0].headers["authorization"] == "Bearer jwt-1"
+    finally:
+        restarted.close()
+
+
+@pytest.mark.parametrize("record", ["stale", "gone", "of another program"])
+def test_a_platform_of_this_machine_that_is_away_is_not_looked_for_elsewhere_and_the_error_says_what_to_do(
+    home: Path, platform: StubPlatform, record: str
+) -> None:
+    other = StubPlatform()
+    try:
+        with wallaroo.Client() as client:
+            platform.close()
+            if record == "gone":
+                (home / "server.json").unlink()
+            elif record == "of another program":
+                moved(home, other)
+                write_record(home, other, instance="i-3")
+
+            with pytest.raises(CommunicationError, match=r"nothing accepts.*`bettong up`.*wallaroo\.Client\(\)"):
+                client.list_users()
+
+            assert other.calls("/v1/api/users/query") == []
+    finally:
+        other.close()
+
+
+def test_the_api_token_is_kept_from_whatever_listens_where_the_platform_was(
+    home: Path, platform: StubPlatform, dead_pid: int
+) -> None:
+    with wallaroo.Client() as client:
+        write_record(home, platform, pid=dead_pid)
+        client.logout()
+
+        with pytest.raises(CommunicationError, match=f"no longer at {platform.url}.*`bettong up`"):
+            client.list_users()
+
+    assert len(platform.calls(EXCHANGE)) == 1
+
+
+def test_the_api_token_goes_where_the_record_says_although_something_answers_at_the_old_address(
+    home: Path, platform: StubPlatform
+) -> None:
+    restarted = StubPlatform()
+    try:
+        with wallaroo.Client() as client:
+            moved(home, restarted)
+            client.logout()
+
+            assert client.list_users() == []
+
+        assert len(platform.calls(EXCHANGE)) == 1
+        assert restarted.calls(EXCHANGE)[0].headers["authorization"] == f"Bearer {SECRET}"
+    finally:
+        restarted.close()
+
+
+def test_a_client_of_a_named_endpoint_stays_there(home: Path, platform: StubPlatform) -> None:
+    named = StubPlatform()
+    with wallaroo.Client(named.url, auth_type="none") as client:
+        named.close()
+        with pytest.raises(CommunicationError, match=named.url):
+            client.list_users()
+    assert platform.asked == []
+
+
+def test_a_client_that_nobody_closed_closes_itself_when_it_is_collected(platform: StubPlatform) -> None:
+    platform.on("/v1/api/users/query", {"users": {}})
+    client = wallaroo.Client(platform.url, auth_type="none")
+    client.list_users()
+    client.set_current_workspace(client.get_current_workspace())  # a cycle: the workspace knows its client
+    transport = client._transport
+
+    del client
+    gc.collect()
+
+    assert transport._http.is_closed
+
+
+def test_a_program_that_ends_without_closing_its_client_sees_no_warning(platform: StubPlatform) -> None:
+    platform.on("/v1/api/users/query", {"users": {}})
+    code = f"import wallaroo; wl = wallaroo.Client({platform.url!r}, auth_type='none'); print(wl.list_users())"
+    command = [sys.executable, "-X", "dev", "-W", "error::ResourceWarning", "-c", code]
+
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+
+    assert (done.stdout, done.stderr) == ("[]\n", "")
+
+
+def test_the_addresses_of_a_platform(client: wallaroo.Client, platform: StubPlatform) -> None:
+    assert client.get_urls() == {"api": platform.url, "docs": f"{platform.url}/docs"}
+
+
+def test_an_ordinary_http_client_is_logged_in_here_and_nowhere_else(home: Path, platform: StubPlatform) -> None:
+    elsewhere = StubPlatform()
+    elsewhere.on("/x", {})
+    platform.on("/v1/api/health", {"status": "ok", "instance": "i-1", "version": "0.1.0"})
+    platform.on("/v1/api/users/query", Reply(b"Jwt verification fails", 401), Reply({"users": {}}))
+    platform.on(EXCHANGE, access(1), access(2))
+    try:
+        with wallaroo.Client() as client:
+            assert client.httpx_client.post("/v1/api/users/query", json={}).json() == {"users": {}}
+            client.httpx_client.get(f"{elsewhere.url}/x")
+            kept = client.httpx_client
+    finally:
+        elsewhere.close()
+    tokens = [asked.headers["authorization"] for asked in platform.calls("/v1/api/users/query")]
+    assert tokens == ["Bearer jwt-1", "Bearer jwt-2"]
+    assert "authorization" not in elsewhere.calls("/x")[0].headers
+    assert kept.is_closed
+
+
+@pytest.mark.parametrize(("terminal", "shown"), [(True, " ok\n"), (False, "")])
+def test_waits_are_shown_in_a_terminal_and_not_in_a_pipe(
+    platform: StubPlatform,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    terminal: bool,
+    shown: str,
+) -> None:
+    platform.on("/v1/api/pipelines/deploy", {"id": 5, "generation": 1})
+    platform.on("/v1/api/status/get_deployment", status())
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: terminal)
+
+    with wallaroo.Client(platform.url, auth_type="none") as client:
+        deployment.start(client, "rental", {}, wait=True)
+
+    assert capsys.readouterr().out == shown
+
+
+@pytest.mark.parametrize(("interactive", "logged"), [(None, True), (False, False), (True, False)])
+def test_a_script_is_told_of_long_waits_unless_it_wants_none(
+    platform: StubPlatform, monkeypatch: pytest.MonkeyPatch, interactive: bool | None, logged: bool
+) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: False)
+    with wallaroo.Client(platform.url, auth_type="none", interactive=interactive) as client:
+        assert client._screen.logged is logged
 
 
 def test_an_error_of_the_platform_carries_its_code_reason_and_request_id(

@@ -7,6 +7,7 @@ import getpass
 import logging
 import os
 import platform as machine
+import resource
 import secrets
 import sys
 import time
@@ -37,6 +38,9 @@ log = logging.getLogger("bettong.compose")
 
 WATCH_EVERY_S = 5.0
 MAINTAIN_EVERY_S = 60.0
+BOUND_TEXT_LOGS_EVERY_S = 10.0
+MAX_DESCRIPTORS = 65536
+_BE_NURSERY = "import sys; from bettong import compose; compose.be_nursery(int(sys.argv[1]))"
 NATIVE_WAIT_S = 10.0
 ARCHITECTURES = {"x86_64": "x86", "AMD64": "x86", "aarch64": "arm", "arm64": "arm", "ppc64le": "power10"}
 
@@ -70,15 +74,27 @@ def settings_from_environment(**overrides: Any) -> Settings:
     return replace(settings, **{name: value for name, value in overrides.items() if value is not None})
 
 
-def child_environment() -> dict[str, str]:
-    """The environment for a server in the background: ours, but bytecode is written, so that the next start is fast."""
-    return {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+def child_environment(settings: Settings) -> dict[str, str]:
+    """The environment for a server in the background: ours, but it works in another folder, so the home has its whole
+    path, and bytecode is written, so that the next start is fast."""
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    return {**kept, "BETTONG_HOME": str(settings.home)}
 
 
 def prepare_home(settings: Settings) -> None:
-    """Make the home if there is none; it is its owner's alone afterwards."""
-    settings.home.mkdir(parents=True, exist_ok=True, mode=0o700)
-    settings.home.chmod(0o700)
+    """Make the home if there is none; it is its owner's alone afterwards.
+
+    Raises:
+        BadInput: it cannot be made, or is somebody else's.
+    """
+    try:
+        settings.home.mkdir(parents=True, exist_ok=True, mode=0o700)
+        settings.home.chmod(0o700)
+    except OSError as refused:
+        raise BadInput(
+            f"The home folder {settings.home} cannot be used ({refused.strerror}).",
+            "Set BETTONG_HOME to a folder of yours, or to a new one.",
+        ) from refused
 
 
 def _number(name: str, default: int) -> int:
@@ -115,6 +131,18 @@ class Platform:
             loop.start()
 
 
+def raise_descriptor_limit() -> None:
+    """Let this process, and the hosts and replicas after it, open as many files and connections as the system lets us.
+
+    The usual soft limit, 1024 or even 256, is for programs that use select(); nothing of ours does.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MAX_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, MAX_DESCRIPTORS)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with contextlib.suppress(ValueError, OSError):  # macOS has a lower limit of its own that it does not tell
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
 def start_nursery() -> Nursery:
     """Fork the nursery. Call it before a thread, a file or a socket is opened in this process."""
     from bettong.engine.forking import SINGLE_THREADED
@@ -123,7 +151,15 @@ def start_nursery() -> Nursery:
     from bettong.engine.nursery import Nursery
     from bettong.logstore.factory import open_log
 
-    return Nursery.start(open_log)
+    return Nursery.start(open_log, command=[sys.executable, "-P", "-c", _BE_NURSERY])
+
+
+def be_nursery(line: int) -> None:
+    """Be a nursery in place of one that died; `line` is the descriptor that leads to the server."""
+    from bettong.engine.nursery import serve
+    from bettong.logstore.factory import open_log
+
+    serve(line, open_log)
 
 
 def build(settings: Settings, nursery: Nursery, *, url: str, instance: str, started_at: str) -> Platform:
@@ -153,6 +189,7 @@ def build(settings: Settings, nursery: Nursery, *, url: str, instance: str, star
     from bettong.services.models import ModelService
     from bettong.services.pipelines import PipelineService
     from bettong.services.platform import PlatformFacts, Services
+    from bettong.services.text_logs import bound
     from bettong.services.usage import ModelUsage
     from bettong.services.workspaces import WorkspaceService
     from bettong.storage.stores import open_stores
@@ -185,6 +222,7 @@ def build(settings: Settings, nursery: Nursery, *, url: str, instance: str, star
         usage,
         packager,
         runtime,
+        ring,
         Place(home / "logs", home / "deployments", signer.public_key, arch, settings),
     )
     identity = IdentityService(stores.users, stores.workspaces, signer, stores.audit, _now)
@@ -216,6 +254,7 @@ def build(settings: Settings, nursery: Nursery, *, url: str, instance: str, star
             lambda: maintain(home / "logs", time.time(), settings.log_bytes_per_topic),
             every_s=MAINTAIN_EVERY_S,
         ),
+        Loop("text-logs", lambda: bound(home), every_s=BOUND_TEXT_LOGS_EVERY_S),
     )
     identity.ensure_owner(f"{getpass.getuser()}@localhost", getpass.getuser(), _owner_token(home))
     stopping: list[Callable[[], None]] = []
@@ -256,6 +295,7 @@ def http_config(platform: Platform, settings: Settings) -> uvicorn.Config:
         platform.app,
         loop="uvloop",
         http=guarded(settings.limits),
+        ws="none",
         timeout_keep_alive=int(settings.limits.keep_alive_timeout_s),
         timeout_graceful_shutdown=5,
         access_log=False,
@@ -267,13 +307,12 @@ def http_config(platform: Platform, settings: Settings) -> uvicorn.Config:
 
 def stop_hosts(settings: Settings) -> int:
     """Stop the deployments that a dead server has left; how many there were."""
-    from bettong.runtimes.local import LocalRuntime
+    return _stop_all(_runtime_that_starts_nothing(settings), settings.home / "deployments")
 
-    def no_launch(*_: Path) -> None:
-        raise AssertionError("stopping starts nothing")
 
-    folder = settings.home / "deployments"
-    return _stop_all(LocalRuntime(folder, settings.run_folder, no_launch), folder)
+def hosts_left(settings: Settings) -> int:
+    """How many deployments answer without a server."""
+    return len(_running(_runtime_that_starts_nothing(settings), settings.home / "deployments"))
 
 
 def closing_all() -> contextlib.ExitStack:
@@ -284,8 +323,10 @@ def closing_all() -> contextlib.ExitStack:
 def _open_keys(settings: Settings, stores: Any) -> tuple[KeyRing, list[str]]:
     """The key ring and what is wrong with it, in words; the platform starts all the same."""
     from bettong.secrets.keyring import check_canary, open_ring
+    from bettong.services.engine_configs import has_sealed
 
-    sealed = stores.connections.any_sealed()
+    variables = any(has_sealed(row.engine_config) for row in stores.deployments.all(None))
+    sealed = variables or stores.connections.any_sealed()
     on_postgres = not settings.database.startswith("sqlite")
     ring = open_ring(settings.home / "keys", settings.keys, sealed_rows_exist=sealed, keys_required=on_postgres)
     canary = check_canary(ring, stores.facts, sealed_rows_exist=sealed)
@@ -318,11 +359,25 @@ def _owner_token(home: Path) -> str:
 
 def _stop_all(runtime: Runtime, folder: Path) -> int:
     """Stop whatever runs of the deployments that have a folder, all at once; they stay wanted. How many ran."""
-    labels = sorted(p.name for p in folder.iterdir() if p.is_dir()) if folder.is_dir() else []
-    running = [label for label in labels if runtime.observe(_id_in(label), label) is not None]
+    running = _running(runtime, folder)
     with ThreadPoolExecutor(max(1, len(running))) as pool:
         list(pool.map(lambda label: runtime.undeploy(_id_in(label), label), running))
     return len(running)
+
+
+def _running(runtime: Runtime, folder: Path) -> list[str]:
+    """The labels of the deployments of which something runs."""
+    labels = sorted(p.name for p in folder.iterdir() if p.is_dir()) if folder.is_dir() else []
+    return [label for label in labels if runtime.observe(_id_in(label), label) is not None]
+
+
+def _runtime_that_starts_nothing(settings: Settings) -> Runtime:
+    from bettong.runtimes.local import LocalRuntime
+
+    def no_launch(*_: Path) -> None:
+        raise AssertionError("this runtime only looks and stops")
+
+    return LocalRuntime(settings.home / "deployments", settings.run_folder, no_launch)
 
 
 def _id_in(label: str) -> int:

@@ -50,7 +50,7 @@ class Settings:
 
     @property
     def run_folder(self) -> Path:
-        """Where Unix sockets live: in `home` if its path is short enough for one, else in a private temporary folder."""
+        """Where Unix sockets live: in `home` if its path is short enough, else in a private temporary folder."""
         inside = self.home / "run"
         if len(os.fsencode(str(inside))) + 40 <= MAX_SOCKET_PATH_BYTES:
             return inside

@@ -12,7 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import TYPE_CHECKING
 
-from wallaroo._transport import Transport
+from wallaroo._transport import Transport, is_address
 from wallaroo.object import CommunicationError, WallarooAPIError
 
 if TYPE_CHECKING:
@@ -36,6 +36,20 @@ class Embedded:
         how = "started now, home" if self.started_now else "home"
         return f"bettong {self.version} is running at {self.url} ({how} {_shown(self.home)})."
 
+    def url_now(self) -> str | None:
+        """Where it runs now, by its record: a restarted server may have another port. None when it does not run."""
+        found = find(self.home)
+        return found.url if found else None
+
+    def owns(self, url: str) -> bool:
+        """Whether the record still names this address, and its server lives: what listens there may be taken for it.
+
+        What is left: another process of the same user that got both the pid and the port of a dead server. And only the
+        API token waits for this answer; an access token, of a minute's life, goes to whatever listens there.
+        """
+        record = _read(self.home)
+        return record is not None and record.url == url and record.lives()
+
     def token(self) -> str:
         """The owner's API token. Raises ValueError when its file can't be read."""
         path = self.home / "token"
@@ -46,6 +60,23 @@ class Embedded:
                 f"The platform at {self.url} runs, but its token file '{_shown(path)}' cannot be read: "
                 f"{error.strerror}. Only the person who started it can; pass api_endpoint and a token of your own."
             ) from None
+
+
+@dataclass(frozen=True)
+class _Record:
+    """What a server wrote about itself when it started; it stays when the server ends."""
+
+    url: str
+    pid: int
+    instance: str
+    version: str
+
+    def lives(self) -> bool:
+        try:
+            os.kill(self.pid, 0)  # sends nothing; refused when there is no such process, or it is someone else's
+        except (OSError, OverflowError):
+            return False
+        return True
 
 
 def home_folder(environ: Mapping[str, str]) -> Path:
@@ -72,22 +103,30 @@ def find_or_start(environ: Mapping[str, str] | None = None) -> Embedded:
 
 
 def find(home: Path, *, started_now: bool = False) -> Embedded | None:
-    """The platform that the record in `home` names, if it is that one which answers there."""
-    try:
-        record = json.loads((home / "server.json").read_text(encoding="utf-8"))
-        url, instance, version = str(record["url"]), record["instance"], str(record["version"])
-        transport = Transport(url, PROBE_TIMEOUT_S)
-    except (OSError, ValueError, KeyError, TypeError):
-        return None  # no record, or a torn one: `bettong up` settles it
+    """The platform that the record in `home` names, if it lives, and is that one which answers there."""
+    record = _read(home)
+    if record is None or not record.lives():
+        return None
+    transport = Transport(record.url, PROBE_TIMEOUT_S)
     try:
         health = transport.get("/v1/api/health", authorized=False)
     except (CommunicationError, WallarooAPIError):
         return None
     finally:
         transport.close()
-    if not isinstance(health, dict) or health.get("instance") != instance:
+    if not isinstance(health, dict) or health.get("instance") != record.instance:
         return None  # another program has the port now
-    return Embedded(url, version, home, started_now)
+    return Embedded(record.url, record.version, home, started_now)
+
+
+def _read(home: Path) -> _Record | None:
+    """The record in `home`; None when there is none, or a torn one: `bettong up` settles it."""
+    try:
+        said = json.loads((home / "server.json").read_text(encoding="utf-8"))
+        record = _Record(str(said["url"]), int(said["pid"]), str(said["instance"]), str(said["version"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return record if record.pid > 0 and is_address(record.url) else None  # pid 0 would mean this process's own group
 
 
 def _start(home: Path, environ: Mapping[str, str]) -> None:

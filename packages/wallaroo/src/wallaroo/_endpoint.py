@@ -55,7 +55,7 @@ class Locate:
 
 
 class Renew:
-    """Get a new access token: the one in hand was refused."""
+    """Get a new access token: the one in hand was refused, or may be older than the caller's rights."""
 
 
 @dataclass(frozen=True)
@@ -71,9 +71,10 @@ Plan = Generator[Order, Any, "Answer | Loss"]
 def attempts(target: Target, retries: int = 1) -> Plan:
     """What to do, order by order, until there is an answer or a loss that no retry mends.
 
-    It is sent the outcome of each order: a Reply or Loss for `Send`, the Target in force for `Locate`, else None.
-    503 is tried again 10 times; a lost connection `retries` times, after looking where the replicas are now; a refused
-    one also through the server; a refused token once with a new one. A timeout is final: the model may be at work.
+    It is sent the outcome of each order: a Reply or Loss for `Send`, the Target in force for `Locate`, whether there is
+    a new token for `Renew`, else None. 503 is tried again 10 times; a lost connection `retries` times, after looking
+    where the replicas are now; a refused one also through the server; a refused token, and a 404 where the replicas
+    are, once with a new token. A timeout is final: the model may be at work.
     """
     url, busy, lost, located, renewed = target.first, 0, 0, False, False
     while True:
@@ -82,20 +83,20 @@ def attempts(target: Target, retries: int = 1) -> Plan:
             if outcome.status == 503 and busy < BUSY_RETRIES:
                 yield Pause(_pause_s(outcome, busy))
                 busy += 1
-            elif outcome.status == 401 and not renewed:
+                continue
+            if outcome.status == 404 and not located:  # another deployment may have the port now
+                located, target = True, (yield Locate())
+                if target.first != url:
+                    url = target.first
+                    continue
+            if outcome.status in (401, 404) and not renewed:
                 renewed = True
-                yield Renew()
-            elif outcome.status == 404 and not located:  # another deployment may have the port now
-                located = True
-                moved: Target = yield Locate()
-                if moved.first == url:
-                    return Answer(outcome, url)
-                target, url = moved, moved.first
-            else:
-                return Answer(outcome, url)
-        elif outcome is Loss.TIMED_OUT:
+                if (yield Renew()):
+                    continue
+            return Answer(outcome, url)
+        if outcome is Loss.TIMED_OUT:
             return outcome
-        elif lost < retries:
+        if lost < retries:
             lost, located = lost + 1, True
             target = yield Locate()
             url = target.first
@@ -217,10 +218,9 @@ class InferenceEndpoint:
             else:
                 outcome = await asyncio.to_thread(self._obey, order)
 
-    def _obey(self, order: Locate | Renew) -> Target | None:
+    def _obey(self, order: Locate | Renew) -> Target | bool:
         if isinstance(order, Renew):
-            self._client._transport.auth.renew()
-            return None
+            return self._client._transport.auth.renew()
         known, self._target = self._target, None
         try:
             return self._where()
@@ -235,7 +235,8 @@ class InferenceEndpoint:
         if not record or not record.get("deployed", True):
             return
         self._target = Target(record.get("url"), record["external_url"])
-        self._workspace_id = record.get("workspace_id")
+        self._workspace_id = int(record["workspace_id"])
+        self._client._transport.auth.cover(self._workspace_id)
         replicas = (record.get("engine_config") or {}).get("engine", {}).get("replicas")
         self._replicas = replicas if isinstance(replicas, int) and replicas > 0 else 1
 
@@ -254,7 +255,7 @@ class InferenceEndpoint:
             self._target = Target(None, target.external)
         return result
 
-    def _take(self, result: Answer | Loss, decode: Callable[[bytes], Any], timeout_s: float) -> Any:
+    def _take(self, result: Answer | Loss, decode: inference.Decode, timeout_s: float) -> Any:
         if isinstance(result, Loss):
             raise InferenceTimeoutError(
                 f"Inference on pipeline '{self._name}' got no answer within {timeout_s:g} seconds: {result.value}. "
@@ -263,17 +264,19 @@ class InferenceEndpoint:
         if result.reply.status >= 400:
             raise error_of(InferenceError, result.reply)
         answer = decode(result.reply.content)
-        if (newest_ms := inference.latest_time_ms(answer)) is not None:
-            self._client._last_inference_ms[self._workspace_id, self._name] = newest_ms
-        return answer
+        if answer.time_ms is not None:
+            self._client._last_inference_ms[self._workspace_id, self._name] = answer.time_ms
+        return answer.value
 
 
 def check_timeout(timeout: int | float | None) -> float:
-    """Seconds. Raises TypeError when it is no number."""
+    """Seconds. Raises TypeError when it is no number, ValueError when it is not above 0."""
     if timeout is None:
         return DEFAULT_TIMEOUT_S
     if isinstance(timeout, bool) or not isinstance(timeout, (int, float)):
         raise TypeError(f"timeout is a {type(timeout).__name__}. Give a number of seconds.")
+    if not timeout > 0:
+        raise ValueError(f"timeout is {timeout}. Give a number of seconds above 0.")
     return float(timeout)
 
 

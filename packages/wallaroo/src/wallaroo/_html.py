@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
     from wallaroo.client import Client
 
+WIDEST_CELL = 40  # a UUID, or a name of the usual length, is whole
 Row = tuple[str, object]
 T = TypeVar("T")
 
@@ -32,14 +33,19 @@ def grid(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 def text_fields(title: str, rows: Sequence[Row]) -> str:
     """The same as `fields`, for a terminal."""
     width = max(len(name) for name, _ in rows)
-    return "\n".join([title, *(f"  {name.ljust(width)}  {'' if value is None else value}" for name, value in rows)])
+    lines = (f"  {name.ljust(width)}  {'' if value is None else value}".rstrip() for name, value in rows)
+    return "\n".join([title, *lines])
 
 
 def text_grid(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """The same as `grid`, for a terminal."""
-    lines = [list(columns), *(["" if value is None else str(value) for value in row] for row in rows)]
+    """The same as `grid`, for a terminal: long cells are cut, so that rows stay lines."""
+    lines = [list(columns), *([_cut("" if value is None else str(value)) for value in row] for row in rows)]
     widths = [max(len(line[at]) for line in lines) for at in range(len(columns))]
     return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= WIDEST_CELL else f"{text[: WIDEST_CELL - 1]}…"
 
 
 def show_time(client: Client, moment: datetime | None) -> str:

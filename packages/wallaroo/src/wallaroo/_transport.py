@@ -11,17 +11,18 @@ import uuid
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, TypeVar
 
 import httpx
 
 from wallaroo._version import __version__
-from wallaroo._wait import in_notebook
+from wallaroo._wait import watched
 from wallaroo.auth import Auth, NoAuth
 from wallaroo.object import CommunicationError, WallarooAPIError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Generator, Iterator, Mapping, Sequence
     from pathlib import Path
 
 E = TypeVar("E", bound=WallarooAPIError)
@@ -30,6 +31,7 @@ PROGRESS_FROM_BYTES = 8 * 2**20
 UPLOAD_ANSWER_TIMEOUT_S = 600.0  # the server hashes and checks the file before it answers
 CONNECT_TIMEOUT_S = 3.0  # an address that is not to be had is given up for the next one
 _LOOPBACK = {"127.0.0.1", "localhost", "::1"}
+_START_IT = "Run `bettong up` and call again, or make a new wallaroo.Client(), which starts the platform."
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,19 @@ class InferenceRequest:
 
     content: bytes
     headers: Mapping[str, str]
-    params: Sequence[tuple[str, str]] = ()
+    params: tuple[tuple[str, str], ...] = ()
+
+
+class Lodging(Protocol):
+    """Where a platform of this machine lives, which may move."""
+
+    def url_now(self) -> str | None:
+        """Its address; None when it does not run."""
+        ...
+
+    def owns(self, url: str) -> bool:
+        """Whether that is still its address, as far as this machine can tell without asking there."""
+        ...
 
 
 def new_request_id() -> str:
@@ -85,20 +99,32 @@ def error_of(kind: type[E], reply: Reply, prefix: str | None = None) -> E:
 
 
 class Transport:
-    """Calls one platform. Raises CommunicationError or WallarooAPIError, never anything of httpx."""
+    """Calls one platform. Raises CommunicationError or WallarooAPIError, never anything of httpx.
 
-    def __init__(self, endpoint: str, timeout_s: float) -> None:
-        """Raises ValueError when `endpoint` is no HTTP address."""
-        self.endpoint = endpoint.rstrip("/")
-        self.shown_endpoint = _without_userinfo(self.endpoint)
+    Args:
+        endpoint: `http://HOST:PORT`.
+        timeout_s: for a call, unless it has its own.
+        lodging: of a platform of this machine: asked where it runs when nothing listens at the endpoint any more, and
+            whether it is still there before it gets an API token.
+
+    Raises:
+        ValueError: `endpoint` is no HTTP address.
+    """
+
+    def __init__(self, endpoint: str, timeout_s: float, lodging: Lodging | None = None) -> None:
+        self.endpoint, self.shown_endpoint = _address(endpoint)
         self.timeout_s = timeout_s
+        self._lodging = lodging
         self.auth: Auth = NoAuth()
         self._http = _new_http(self.endpoint)
+        self._open: httpx.Client | None = None
         self._inference = _Pool(self.endpoint)
 
     def close(self) -> None:
         """End all connections. The object can't be used afterwards."""
         self._http.close()
+        if self._open is not None:
+            self._open.close()
         self._inference.close()
 
     def post(self, path: str, body: Mapping[str, Any] | None = None, *, timeout_s: float | None = None) -> Any:
@@ -116,7 +142,13 @@ class Transport:
         return self._call("POST", path, params=list(params), json=dict(body or {}), headers={"Accept": accept}).content
 
     def exchange(self, token: str) -> Mapping[str, Any]:
-        """An access token for a token, and whose it is."""
+        """An access token for a token, and whose it is.
+
+        Raises CommunicationError, and keeps the token here, when the platform of this machine is gone: another program
+        may listen at its address by now.
+        """
+        if not (self._is_home() or (self._follow() and self._is_home())):
+            raise CommunicationError(f"The platform of this machine is no longer at {self.shown_endpoint}. {_START_IT}")
         headers = {"Authorization": f"Bearer {token}"}
         reply = self._call("POST", "/v1/api/auth/token", authorized=False, json={}, headers=headers)
         answer: Mapping[str, Any] = _json(reply, "/v1/api/auth/token")
@@ -126,7 +158,7 @@ class Transport:
         """Send a file from disk, in pieces, behind its metadata; a big one shows its progress to a person."""
         with file.open("rb") as opened:
             size = os.fstat(opened.fileno()).st_size
-            shown = size > PROGRESS_FROM_BYTES and (in_notebook() or sys.stdout.isatty())
+            shown = size > PROGRESS_FROM_BYTES and watched()
             source: Any = _Progress(opened, size) if shown else opened
             parts = [
                 ("metadata", (None, json.dumps(metadata), "application/json")),
@@ -140,10 +172,9 @@ class Transport:
         with self._inference.lease() as http:
             try:
                 response = http.post(
-                    url,
+                    _url(url, request.params),
                     content=request.content,
                     headers=headers,
-                    params=list(request.params),
                     timeout=inference_timeout(timeout_s),
                 )
             except httpx.HTTPError as error:
@@ -156,10 +187,9 @@ class Transport:
         """The same over a client of the caller's; `headers` are those of `inference_headers`."""
         try:
             response = await http.post(
-                url,
+                _url(url, request.params),
                 content=request.content,
                 headers=dict(headers),
-                params=list(request.params),
                 timeout=inference_timeout(timeout_s),
             )
         except httpx.HTTPError as error:
@@ -168,6 +198,14 @@ class Transport:
 
     def new_async_http(self) -> httpx.AsyncClient:
         return httpx.AsyncClient(**_options(self.endpoint))
+
+    def open_http(self) -> httpx.Client:
+        """An ordinary client for callers of their own; it is logged in here, and ends with this object."""
+        if self._open is None:
+            self._open = httpx.Client(**_options(self.endpoint), headers=_CLIENT_HEADERS, timeout=self.timeout_s)
+        self._open.base_url = httpx.URL(self.endpoint)
+        self._open.auth = _Login(self._open.base_url, self.auth)
+        return self._open
 
     def drop_inference_connections(self) -> None:
         """The next inference opens a new connection; those in flight end in peace."""
@@ -204,24 +242,51 @@ class Transport:
     ) -> Reply:
         login = self.auth.auth_header() if authorized else {}
         limit_s = self.timeout_s if timeout_s is None else timeout_s
-        try:
-            response = self._http.request(
-                method,
-                f"{self.endpoint}{path}",
-                headers={**_CLIENT_HEADERS, **login, **(headers or {})},
-                timeout=httpx.Timeout(limit_s, connect=min(limit_s, 10.0)),
-                **content,
-            )
-        except httpx.HTTPError as error:
-            raise CommunicationError(self._in_words(f"{method} {path}", loss_of(error), limit_s)) from None
-        return Reply(response.status_code, response.headers, response.content)
+
+        def once() -> Reply | Loss:
+            try:
+                response = self._http.request(
+                    method,
+                    f"{self.endpoint}{path}",
+                    headers={**_CLIENT_HEADERS, **login, **(headers or {})},
+                    timeout=httpx.Timeout(limit_s, connect=min(limit_s, 10.0)),
+                    **content,
+                )
+            except httpx.HTTPError as error:
+                return loss_of(error)
+            return Reply(response.status_code, response.headers, response.content)
+
+        outcome = once()
+        if outcome is Loss.REFUSED and self._follow():  # nobody has taken the request, so it may be made again
+            outcome = once()
+        if isinstance(outcome, Loss):
+            raise CommunicationError(self._in_words(f"{method} {path}", outcome, limit_s))
+        return outcome
+
+    def _is_home(self) -> bool:
+        return self._lodging is None or self._lodging.owns(self.endpoint)
+
+    def _follow(self) -> bool:
+        """Go where the platform runs now. False: it was named by its address, or runs nowhere."""
+        url = self._lodging.url_now() if self._lodging else None
+        if url is None:
+            return False
+        self.endpoint, self.shown_endpoint = _address(url)
+        return True
 
     def _in_words(self, call: str, loss: Loss, limit_s: float) -> str:
         how_long = f" ({limit_s:g} s)" if loss is Loss.TIMED_OUT else ""
-        return (
-            f"{call} to {self.shown_endpoint}: {loss.value}{how_long}. "
-            "See whether the platform runs (`bettong status`), then try again."
-        )
+        if loss is Loss.REFUSED and self._lodging:
+            advice = _START_IT
+        else:
+            advice = "See whether the platform runs (`bettong status`), then try again."
+        return f"{call} to {self.shown_endpoint}: {loss.value}{how_long}. {advice}"
+
+
+@lru_cache(maxsize=64)
+def _url(url: str, params: tuple[tuple[str, str], ...]) -> httpx.URL:
+    """An address with its query: the same few over and over, and 0.1 ms to parse anew."""
+    return httpx.URL(url).copy_merge_params(params) if params else httpx.URL(url)
 
 
 def loss_of(error: httpx.HTTPError) -> Loss:
@@ -234,6 +299,24 @@ def loss_of(error: httpx.HTTPError) -> Loss:
 
 def inference_timeout(timeout_s: float) -> httpx.Timeout:
     return httpx.Timeout(timeout_s, connect=min(timeout_s, CONNECT_TIMEOUT_S))
+
+
+class _Login(httpx.Auth):
+    """The login on calls to the platform, never on calls to anyone else; a refused token is renewed once."""
+
+    def __init__(self, platform: httpx.URL, auth: Auth) -> None:
+        self._platform, self._auth = platform, auth
+
+    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
+        there = self._platform
+        if (request.url.scheme, request.url.host, request.url.port) != (there.scheme, there.host, there.port):
+            yield request
+            return
+        request.headers.update(self._auth.auth_header())
+        response = yield request
+        if response.status_code == 401 and self._auth.renew():
+            request.headers.update(self._auth.auth_header())
+            yield request
 
 
 class _Pool:
@@ -321,14 +404,20 @@ def _show_request(request: httpx.Request) -> None:
     sys.stderr.write(f"{request.method} {request.url.path}\n")
 
 
-def _without_userinfo(endpoint: str) -> str:
+def is_address(endpoint: str) -> bool:
     try:
         url = httpx.URL(endpoint)
     except httpx.InvalidURL:
-        url = httpx.URL("")
-    if url.scheme not in ("http", "https") or not url.host:
+        return False
+    return url.scheme in ("http", "https") and bool(url.host)
+
+
+def _address(endpoint: str) -> tuple[str, str]:
+    """An endpoint for calls, and for people: without a user or password in it."""
+    if not is_address(endpoint):
         raise ValueError("api_endpoint (or WALLAROO_URL) is no HTTP address. Write it as http://HOST:PORT.")
-    return f"{url.scheme}://{url.netloc.decode('ascii')}"
+    url = httpx.URL(endpoint)
+    return endpoint.rstrip("/"), f"{url.scheme}://{url.netloc.decode('ascii')}"
 
 
 def _json(reply: Reply, path: str) -> Any:

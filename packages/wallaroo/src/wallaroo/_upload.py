@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from wallaroo import _wait, engine_config, model_version
 from wallaroo._names import check_dns_name
+from wallaroo._wait import LongWait
 from wallaroo.engine_config import Acceleration, Architecture
 from wallaroo.framework import Framework, FrameworkConfig, config_to_wire
 from wallaroo.model_config import schema_to_wire
@@ -48,7 +49,7 @@ def metadata_of(
     Raises:
         InvalidNameError, InvalidAccelerationError, ModelOptimizationConfigError: as their names say.
         ValueError: `framework` is no Framework, or a schema that it needs is missing.
-        FileNotFoundError: there is no file at `path`.
+        FileNotFoundError: there is no file at `path`, or it is a folder.
     """
     check_dns_name(name)
     if not isinstance(framework, Framework):
@@ -59,9 +60,11 @@ def metadata_of(
     schemas = {"input_schema": input_schema, "output_schema": output_schema}
     for parameter, schema in schemas.items():
         if schema is None and framework.needs_schemas:
-            raise ValueError(f"parameter '{parameter}' required for this framework")
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"There is no model file at '{path}'.")
+            raise ValueError(
+                f"parameter '{parameter}' required for this framework. Pass a pyarrow.Schema with the name and type "
+                f"of each column: {parameter}=pa.schema([pa.field('count', pa.int32())])."
+            )
+    _check_file(path)
     engine_config.check_pair(arch, accel)
     return {
         "name": name,
@@ -78,6 +81,15 @@ def metadata_of(
     }
 
 
+def _check_file(path: str | Path) -> None:
+    if Path(path).is_file():
+        return
+    if Path(path).is_dir():
+        raise FileNotFoundError(f"'{path}' is a folder. Zip what is in it, and pass the path of the zip.")
+    looked_from = "" if Path(path).is_absolute() else f" It was looked for from the working folder, '{Path.cwd()}'."
+    raise FileNotFoundError(f"There is no model file at '{path}'.{looked_from}")
+
+
 def route_of(framework: Framework) -> str:
     return "/v1/api/models/upload" if framework.native else "/v1/api/models/upload_and_convert"
 
@@ -91,22 +103,28 @@ def upload(
         ModelUploadError: the platform refused the file.
         ModelConversionTimeoutError: it was neither ready nor failed after 30 minutes.
     """
+    waiting = LongWait(
+        client._screen,
+        client._clock,
+        f"Model '{metadata['name']}' is being uploaded and loaded - this will take up to {LOAD_TIMEOUT_S / 60:g}min.",
+    )
     try:
         answer = client._transport.upload(route_of(framework), metadata, Path(path))
     except WallarooAPIError as error:
         raise ModelUploadError(error.code, error.status, error.error, error.source, error.response) from None
     version = model_version.by_id(client, answer["insert_models"]["returning"][0]["models"][0]["id"])
     if wait:
-        wait_until_loaded(client, version)
+        wait_until_loaded(client, version, waiting)
     return version
 
 
-def wait_until_loaded(client: Client, version: ModelVersion) -> None:
+def wait_until_loaded(client: Client, version: ModelVersion, waiting: LongWait) -> None:
     """Show each step of loading; afterwards the status is final. What went wrong is said on stderr, not raised."""
     progress = LoadProgress()
     screen = client._screen
 
     def look() -> str | None:
+        waiting.goes_on()
         status = version.status() if progress.started else str(version._get("status"))
         screen.write(progress.on(status))
         return status if status in model_version.TERMINAL else None
@@ -117,11 +135,12 @@ def wait_until_loaded(client: Client, version: ModelVersion) -> None:
             f"model '{version.name()}' is {version.status()} after {LOAD_TIMEOUT_S / 60:g} minutes. "
             "Look at get_upload_logs(), and ask for status() again later."
         )
+    waiting.is_over(f"Model '{version.name()}' {'is ready' if status == 'ready' else 'has failed'}")
     if status == "error":
         sys.stderr.write(
-            "\033[31mERROR!\033[0m\n"
+            f"{_wait.red('ERROR!')}\n"
             f"There was an error during model conversion: {version.error_summary()}\n"
-            f"The whole log: client.get_model({version.name()!r}).get_upload_logs()\n"
+            f"See wl.get_model({version.name()!r}).get_upload_logs() for the whole log.\n"
         )
 
 

@@ -15,6 +15,7 @@ T = TypeVar("T")
 FIRST_PAUSE_S = 0.05
 LONGEST_PAUSE_S = 1.0
 GROWTH = 1.3
+LONG_S = 3.0  # a wait that a script's log has to explain
 
 
 @dataclass(frozen=True)
@@ -27,14 +28,43 @@ class Clock:
 
 @dataclass(frozen=True)
 class Screen:
-    """Where waits are shown; an absent one shows nothing."""
+    """Where waits are shown.
+
+    Attributes:
+        shown: to a person, step by step, on stdout.
+        logged: to whoever reads what a script left behind: two lines on stderr for each long wait.
+    """
 
     shown: bool
+    logged: bool = False
 
     def write(self, text: str) -> None:
         if self.shown and text:
             sys.stdout.write(text)
             sys.stdout.flush()
+
+    def log(self, line: str) -> None:
+        if self.logged:
+            sys.stderr.write(f"{line}\n")
+            sys.stderr.flush()
+
+
+class LongWait:
+    """A line when a wait has become long, and one when it is over. A short wait leaves none."""
+
+    def __init__(self, screen: Screen, clock: Clock, opening: str) -> None:
+        self._screen, self._clock, self._opening = screen, clock, opening
+        self._started_s = clock.now_s()
+        self._told = False
+
+    def goes_on(self) -> None:
+        if not self._told and self._clock.now_s() - self._started_s >= LONG_S:
+            self._told = True
+            self._screen.log(self._opening)
+
+    def is_over(self, ending: str) -> None:
+        if self._told:
+            self._screen.log(f"{ending} after {self._clock.now_s() - self._started_s:.0f} s.")
 
 
 def poll(
@@ -64,7 +94,16 @@ def poll(
         pause_s = min(pause_s * GROWTH, LONGEST_PAUSE_S)
 
 
-def in_notebook() -> bool:
-    """Whether this runs in an IPython kernel or shell."""
+def watched() -> bool:
+    """Whether a person sees what is printed: in an IPython kernel or shell, or in a terminal."""
+    return _in_ipython() or sys.stdout.isatty()
+
+
+def red(text: str) -> str:
+    """The text for stderr, in red where that is a colour and not six strange characters."""
+    return f"\033[31m{text}\033[0m" if _in_ipython() or sys.stderr.isatty() else text
+
+
+def _in_ipython() -> bool:
     ipython = sys.modules.get("IPython")
     return ipython is not None and ipython.get_ipython() is not None

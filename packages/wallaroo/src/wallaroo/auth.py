@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from wallaroo._wait import Clock
 
 PAUSE_AFTER_FAILED_RENEWAL_S = 2.0
+_NOT_TAKEN = (
+    "The platform does not take this API token, or no longer. "
+    "An administrator makes a new one with `bettong tokens create`."
+)
 ANONYMOUS_EMAIL = "default@ex.co"
 ANONYMOUS_ID = "00000000-0000-0000-0000-000000000000"
 
@@ -57,6 +61,14 @@ class Auth(Protocol):
         """Drop a token that was refused. False when there is no other to be had."""
         ...
 
+    def cover(self, workspace_id: int) -> None:
+        """Have the next header name this workspace, if the platform grants it: replicas go by what a token names."""
+        ...
+
+    def forget(self) -> None:
+        """Drop what was had of the platform; the next call logs in anew."""
+        ...
+
 
 class NoAuth:
     """No header at all, for platforms that ask for none."""
@@ -73,6 +85,12 @@ class NoAuth:
     def renew(self) -> bool:
         return False
 
+    def cover(self, workspace_id: int) -> None:
+        pass  # nothing is asked for, so nothing is missing
+
+    def forget(self) -> None:
+        pass
+
 
 class TokenAuth:
     """Exchanges an API token for access tokens, and renews them once a third of their life has passed.
@@ -81,7 +99,7 @@ class TokenAuth:
 
     Args:
         token: the API token; it goes to `exchange` and nowhere else.
-        exchange: asks the server for `{"access_token", "expires_in", "user_id", "email"}`.
+        exchange: asks the server for `{"access_token", "expires_in", "user_id", "email", "is_admin", "workspace_ids"}`.
     """
 
     def __init__(self, token: str, exchange: Callable[[str], Mapping[str, Any]], clock: Clock) -> None:
@@ -108,6 +126,16 @@ class TokenAuth:
             self._renew_at_s = self._expires_at_s = 0.0
         return True
 
+    def cover(self, workspace_id: int) -> None:
+        with self._lock:
+            answer = self._answer
+            if answer and not answer["is_admin"] and workspace_id not in answer["workspace_ids"]:
+                self._renew_at_s = 0.0
+
+    def forget(self) -> None:
+        with self._lock:
+            self._answer = None
+
     def _current(self) -> Mapping[str, Any]:
         with self._lock:
             now_s = self._clock.now_s()
@@ -127,7 +155,8 @@ class TokenAuth:
             if error.code >= 500 and self._outlast(now_s):
                 return
             kind = TokenFetchError if self._answer is None else TokenRefreshError
-            raise kind(error.error, error.code) from None
+            advice = f". {_NOT_TAKEN}" if error.code == 401 else ""
+            raise kind(f"{error.error}{advice}", error.code) from None
         life_s = float(answer["expires_in"])
         self._answer = answer
         self._renew_at_s, self._expires_at_s = now_s + life_s / 3, now_s + life_s

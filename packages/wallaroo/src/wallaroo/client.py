@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import os
+import weakref
 from typing import TYPE_CHECKING, Any
 
-from wallaroo import _embedded, _upload, _wait, connection, deployment, model, pipeline, user, workspace
+from wallaroo import _embedded, _pipeline_lookup, _upload, _wait, connection, deployment, logs, model, user, workspace
 from wallaroo._transport import Transport
 from wallaroo.auth import Auth, AuthError, NoAuth, TokenAuth, read_credentials
 from wallaroo.engine_config import Architecture
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
     from pathlib import Path
 
+    import httpx
+    import pandas as pd
     import pyarrow as pa
 
     from wallaroo.connection import Connection, ConnectionList
@@ -42,12 +45,14 @@ class Client:
         auth_type: `token` (a credentials file named by WALLAROO_SDK_CREDENTIALS) or `none`; else
             WALLAROO_SDK_AUTH_TYPE. The platform of this machine needs neither.
         gql_client: taken for old notebooks' sake; nothing is done with it.
-        interactive: whether waits are shown; by default they are in notebooks.
+        interactive: whether waits are shown; by default they are in notebooks and terminals. Elsewhere an upload or a
+            deploy of more than a few seconds leaves two lines on stderr; False leaves none.
         time_format: how lists show dates.
         config: facts of the platform, instead of asking for them.
 
     Raises:
-        ValueError: no platform is named and none can be had on this machine, or the endpoint is no address.
+        ValueError: no platform is named and none can be had on this machine, or a login is given without the platform
+            that it is for, or the endpoint is no address.
         AuthError: there is no token, or it does not hold, or this release does not know the `auth_type`.
         CommunicationError: the platform does not answer.
     """
@@ -69,21 +74,28 @@ class Client:
         self.timeout = DEFAULT_TIMEOUT_S if timeout is None else float(timeout)
         self.time_format = time_format
         hosted = bool(environ.get("JUPYTER_SVC_SERVICE_HOST") or environ.get("JUPYTERHUB_HOST"))
-        self._interactive = hosted or _wait.in_notebook() if interactive is None else interactive
+        self._interactive = hosted or _wait.watched() if interactive is None else interactive
         self._clock = _wait.Clock()
-        self._screen = _wait.Screen(self._interactive)
+        self._screen = _wait.Screen(self._interactive, logged=interactive is None and not self._interactive)
         self._config = config
         self._workspace: Workspace | None = None
         self._last_inference_ms: dict[tuple[int | None, str], int] = {}
-        if endpoint is None and login is None:
+        platform: _embedded.Embedded | None = None
+        if endpoint is not None:
+            self._transport = Transport(endpoint, self.timeout)
+        elif given := _login_given(auth_type, environ):
+            raise ValueError(
+                f'{given}, but no platform: pass api_endpoint="http://HOST:PORT" to Client(), or set WALLAROO_URL. '
+                "To use the platform of this machine, leave the login out."
+            )
+        else:
             platform = _embedded.find_or_start()
-            self._transport = Transport(platform.url, self.timeout)
+            self._transport = Transport(platform.url, self.timeout, platform)
+        self._end = weakref.finalize(self, self._transport.close)
+        if platform:
             self._log_in(TokenAuth(platform.token(), self._transport.exchange, self._clock))
             print(platform.in_words)
         else:
-            if endpoint is None:
-                raise ValueError("An auth_type is given, but no platform: pass api_endpoint, or set WALLAROO_URL.")
-            self._transport = Transport(endpoint, self.timeout)
             self._log_in(self._named_auth(login or "token"))
 
     def __repr__(self) -> str:
@@ -96,12 +108,25 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """End the session's connections."""
-        self._transport.close()
+        """End the session's connections. One that is not closed ends them when it is collected, or at exit."""
+        self._end()
+
+    def logout(self) -> None:
+        """Forget the access token in hand; the API token stays where it is, and the next call logs in with it."""
+        self._transport.auth.forget()
 
     @property
     def api_endpoint(self) -> str:
         return self._transport.shown_endpoint
+
+    def get_urls(self) -> dict[str, str]:
+        """Addresses for programs and people: `api`, and `docs`, where the API describes itself."""
+        return {"api": self.api_endpoint, "docs": f"{self.api_endpoint}/docs"}
+
+    @property
+    def httpx_client(self) -> httpx.Client:
+        """For calls that have no method here: paths are of this platform, and the login goes to it and nowhere else."""
+        return self._transport.open_http()
 
     @property
     def auth(self) -> Auth:
@@ -125,7 +150,9 @@ class Client:
     def set_current_workspace(self, workspace: Workspace) -> Workspace:
         """Where this session's uploads, builds and look-ups happen from now on. Raises TypeError for anything else."""
         if not isinstance(workspace, _Workspace):
-            raise TypeError("Workspace type was expected")
+            raise TypeError(
+                f"Workspace type was expected, not {type(workspace).__name__}. Get one with get_workspace(name)."
+            )
         self._workspace = workspace
         return workspace
 
@@ -204,6 +231,10 @@ class Client:
         """Raises EntityNotFoundError."""
         return model.by_name(self, model_name, model_version, workspace.scope(workspace_id, workspace_name))
 
+    def model_version_by_name(self, model_class: str, model_name: str) -> ModelVersion:
+        """The version with the UUID `model_name` of the model called `model_class`. Raises EntityNotFoundError."""
+        return self.model_by_name(model_class, model_name)
+
     def search_models(
         self,
         search_term: str | None = None,
@@ -222,21 +253,21 @@ class Client:
 
     def build_pipeline(self, pipeline_name: str) -> Pipeline:
         """The pipeline of this name in the current workspace, with one more, empty, version."""
-        return pipeline.build(self, pipeline_name, self.get_current_workspace().id())
+        return _pipeline_lookup.build(self, pipeline_name, self.get_current_workspace().id())
 
     def get_pipeline(self, name: str, version: str | None = None) -> Pipeline:
         """A pipeline of the current workspace, its local steps empty. Raises EntityNotFoundError."""
-        return pipeline.get(self, name, version, self.get_current_workspace().id())
+        return _pipeline_lookup.get(self, name, version, self.get_current_workspace().id())
 
     def pipelines_by_name(
         self, pipeline_name: str, workspace_id: int | None = None, workspace_name: str | None = None
     ) -> PipelineList:
         """Raises EntityNotFoundError when there is none."""
-        return pipeline.by_name(self, pipeline_name, workspace.scope(workspace_id, workspace_name))
+        return _pipeline_lookup.by_name(self, pipeline_name, workspace.scope(workspace_id, workspace_name))
 
     def list_pipelines(self, workspace_id: int | None = None, workspace_name: str | None = None) -> PipelineList:
         """Every pipeline the caller may see, or a workspace's."""
-        return pipeline.list_all(self, workspace.scope(workspace_id, workspace_name))
+        return _pipeline_lookup.list_all(self, workspace.scope(workspace_id, workspace_name))
 
     def search_pipelines(
         self,
@@ -252,7 +283,7 @@ class Client:
         """The versions of pipelines that fit; `deployed` None takes both."""
         scope = workspace.scope(workspace_id, workspace_name)
         created, updated = (created_start, created_end), (updated_start, updated_end)
-        return pipeline.search(self, scope, search_term, deployed, created, updated)
+        return _pipeline_lookup.search(self, scope, search_term, deployed, created, updated)
 
     search_pipeline_versions = search_pipelines
 
@@ -263,6 +294,78 @@ class Client:
     def deployment_by_name(self, deployment_name: str) -> Deployment:
         """Raises EntityNotFoundError."""
         return deployment.get(self, {"name": deployment_name})
+
+    # Inference logs, by topic
+
+    def get_topic_name(self, pipeline_pk_id: int) -> str:
+        """The topic of a pipeline's log; that of failed inferences ends in `-failures`. Raises EntityNotFoundError."""
+        return logs.topic_of(self, pipeline_pk_id)
+
+    def get_logs(
+        self,
+        topic: str,
+        limit: int | None = None,
+        start_datetime: datetime | None = None,
+        end_datetime: datetime | None = None,
+        dataset: Sequence[str] | str | None = None,
+        dataset_exclude: Sequence[str] | str | None = None,
+        dataset_separator: str | None = None,
+        arrow: bool = False,
+    ) -> Any:
+        """One page of a topic, as `Pipeline.logs` gives it. Raises EntityNotFoundError."""
+        query = logs.LogQuery(limit, start_datetime, end_datetime, dataset, dataset_exclude, dataset_separator)
+        return logs.topic(self, topic, query, arrow)
+
+    def get_raw_logs(
+        self,
+        topic: str,
+        start: datetime | None = None,
+        end: datetime | None = None,
+        limit: int = logs.DEFAULT_RAW_LIMIT,
+        dataset: Sequence[str] | str | None = None,
+        dataset_exclude: Sequence[str] | str | None = None,
+        dataset_separator: str | None = None,
+        verbose: bool = False,
+    ) -> list[dict[str, Any]]:
+        """Rows of a topic as dicts, metadata included: the newest first, or with dates the oldest of that time first.
+
+        Raises:
+            EntityNotFoundError: there is no such topic.
+            ValueError: one date without the other, or a `limit` that is not between 1 and 1,000,000.
+        """
+        query = logs.LogQuery(None, start, end, dataset, dataset_exclude, dataset_separator)
+        tables = logs.raw(self, topic, query, limit=limit, verbose=verbose)
+        return [row for table in tables for row in table.to_pylist()]
+
+    def get_raw_pipeline_inference_logs(
+        self,
+        topic: str,
+        start: datetime | None = None,
+        end: datetime | None = None,
+        model_name: str | None = None,
+        limit: int = logs.DEFAULT_RAW_LIMIT,
+        verbose: bool = False,
+    ) -> list[dict[str, Any]]:
+        """As `get_raw_logs`; with `model_name`, the rows that this model answered last."""
+        query = logs.LogQuery(None, start, end)
+        tables = logs.raw(self, topic, query, limit=limit, model_name=model_name, verbose=verbose)
+        return [row for table in tables for row in table.to_pylist()]
+
+    def get_pipeline_inference_dataframe(
+        self,
+        topic: str,
+        start: datetime | None = None,
+        end: datetime | None = None,
+        model_name: str | None = None,
+        limit: int = logs.DEFAULT_RAW_LIMIT,
+        verbose: bool = False,
+    ) -> pd.DataFrame:
+        """The same rows as a DataFrame; a column that only some of them have is missing (NaN) in the others."""
+        import pandas as pd
+
+        query = logs.LogQuery(None, start, end)
+        tables = logs.raw(self, topic, query, limit=limit, model_name=model_name, verbose=verbose)
+        return pd.concat([table.to_pandas() for table in tables], ignore_index=True) if tables else pd.DataFrame()
 
     # Connections
 
@@ -280,7 +383,7 @@ class Client:
         return connection.get(self, name)
 
     def create_connection(self, name: str, connection_type: str, details: Mapping[str, Any] | None) -> Connection:
-        """Raises RequestRefused: the name is taken, or the server says why else."""
+        """Raises RequestRefused: the name is taken, the details are no dict, or the server says why else."""
         return connection.create(self, name, connection_type, details)
 
     # People
@@ -356,6 +459,14 @@ class Client:
             self.close()
             raise
         self._transport.auth = auth
+
+
+def _login_given(auth_type: str | None, environ: Mapping[str, str]) -> str | None:
+    """Where a login comes from, in words; None when there is none."""
+    if auth_type:
+        return "An auth_type is given"
+    variables = ("WALLAROO_SDK_AUTH_TYPE", "WALLAROO_SDK_CREDENTIALS")
+    return next((f"{name} is set" for name in variables if environ.get(name)), None)
 
 
 _Workspace = workspace.Workspace

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import copy
+import json
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from wallaroo._html import ObjectList, Row, fields, show_time, text_fields
 from wallaroo.object import EntityNotFoundError, Object, RequestRefused, WallarooAPIError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from wallaroo.client import Client
 
@@ -93,7 +95,20 @@ class ConnectionList(ObjectList[Connection]):
 
 
 def create(client: Client, name: str, connection_type: str, details: Mapping[str, Any] | None) -> Connection:
-    """Raises RequestRefused: the name is taken, or the platform refuses it and says why."""
+    """Keep a new connection.
+
+    Raises:
+        TypeError, ValueError: the details hold something that JSON does not know.
+        RequestRefused: the details are no dict, or the name is taken, or the platform refuses it and says why.
+    """
+    if details is not None and not isinstance(details, Mapping):
+        raise RequestRefused(
+            400,
+            error=f"The details of connection '{name}' are of type {type(details).__name__}. "
+            'Pass a dict, such as {"url": "https://example.org/rows.json"}.',
+            prefix="Failed to create connection:",
+        )
+    _check_json(name, details)
     try:
         request = {"name": name, "type": connection_type, "details": details}
         answer = client._transport.post(f"{_ROOT}/create", request)
@@ -135,6 +150,18 @@ def list_all(
     return ConnectionList(
         client, (Connection(client, {k: v for k, v in record.items() if k != "details"}) for record in records)
     )
+
+
+def _check_json(name: str, details: object) -> None:
+    try:
+        json.dumps(details, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        what = f"{error}" if kind is TypeError else "it holds itself, or a number that is none (NaN, infinity)"
+        raise kind(
+            f"The details of connection '{name}' are no JSON: {what}. "
+            "Use texts, numbers, True, False, None, and lists and dicts of these."
+        ) from None
 
 
 def link(client: Client, connection_id: str, workspace_id: int) -> None:

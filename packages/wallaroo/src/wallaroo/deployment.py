@@ -102,9 +102,9 @@ class Deployment(Object):
 
     def replace_model(self, model_version: ModelVersion) -> Deployment:
         """Deploy a new version of the pipeline that has this one model as its step."""
-        from wallaroo import pipeline
+        from wallaroo import _pipeline_lookup
 
-        owner = pipeline.get(self._client, self.pipeline_name(), None, self._get("workspace_id"))
+        owner = _pipeline_lookup.get(self._client, self.pipeline_name(), None, self._get("workspace_id"))
         owner.clear().add_model_step(model_version).deploy(deployment_config=self.engine_config())
         return self._changed()
 
@@ -116,6 +116,7 @@ class Deployment(Object):
     def url(self) -> str:
         """The replicas' own address while they run, the server's forwarding path otherwise."""
         self.rehydrate()
+        self._inference.learn(self._record)
         return str(self._get("url") or self._get("external_url"))
 
     def internal_url(self) -> str:
@@ -166,7 +167,8 @@ def get(client: Client, key: Mapping[str, Any]) -> Deployment:
         return Deployment(client, client._transport.post("/v1/api/deployments/get", key))
     except WallarooAPIError as error:
         if error.code == 404:
-            raise EntityNotFoundError("Deployment", dict(key)) from None
+            text = f"Deployment not found: {dict(key)}. list_deployments() shows those that you may see."
+            raise EntityNotFoundError("Deployment", dict(key), text) from None
         raise
 
 
@@ -220,18 +222,22 @@ def wait_until_serving(client: Client, label: str, generation: int, timeout_s: f
         WaitForDeployError: it failed, or did not come up in time; carries the last status.
     """
     limit_s = client.timeout if timeout_s is None else timeout_s
-    watch = Watch(generation)
+    screen, watch = client._screen, Watch(generation)
+    waiting = _wait.LongWait(
+        screen, client._clock, f"Deployment '{label}' is starting - this will take up to {limit_s:g}s."
+    )
 
     def look() -> bool | None:
+        waiting.goes_on()
         return watch.on(_status_or_none(client, label)) or None
 
-    screen = client._screen
     if not look():
         screen.write(f"Waiting for deployment - this will take up to {limit_s:g}s ")
         if not _wait.poll(look, timeout_s=limit_s, clock=client._clock, screen=screen):
             screen.write("\n")
             raise WaitForDeployError(watch.in_words(limit_s), watch.status)
     screen.write(" ok\n")
+    waiting.is_over(f"Deployment '{label}' is running")
     client._transport.drop_inference_connections()
 
 

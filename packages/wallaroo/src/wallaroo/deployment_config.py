@@ -6,14 +6,13 @@ import copy
 import json
 import os
 import sys
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from wallaroo import engine_config
 from wallaroo.engine_config import Acceleration, AnyAcceleration, Architecture
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from wallaroo.model_version import ModelVersion
 
 DEFAULT_AUTOSCALING_WINDOW_S = 300
@@ -41,6 +40,9 @@ class DeploymentConfigBuilder:
         self._merge_preset(os.environ.get("DEPLOYMENT_CONFIG"))
         if workspace_id is not None:
             self._config["workspace_id"] = workspace_id
+
+    def __repr__(self) -> str:
+        return f"DeploymentConfigBuilder: {self.build()}"
 
     def build(self) -> DeploymentConfig:
         """The config as it stands; the builder can go on afterwards without changing it."""
@@ -211,8 +213,12 @@ def complete(config: Mapping[str, Any], arch: Architecture, accel: AnyAccelerati
     """The config with architecture and acceleration filled in where it has none.
 
     Raises:
+        TypeError: `config` is no config, for instance a builder that was not built.
         InvalidAccelerationError: a pair that does not exist, in the engine or for a model.
     """
+    if not isinstance(config, Mapping):
+        hint = "Call its build()." if isinstance(config, DeploymentConfigBuilder) else "Make one with the builder."
+        raise TypeError(f"deployment_config is a {type(config).__name__}, not a deployment config. {hint}")
     full = copy.deepcopy(dict(config))
     engine = full.setdefault("engine", {})
     _complete_pair(engine, arch, accel)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from wallaroo import _times, inference
-from wallaroo.object import WallarooAPIError
+from wallaroo.object import EntityNotFoundError, WallarooAPIError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from wallaroo.client import Client
 
 DEFAULT_LIMIT = 100
+DEFAULT_RAW_LIMIT = 100_000
+MAX_RAW_ROWS = 1_000_000
+MAX_PAGE_ROWS = 10_000
 FRESHNESS_LOOKS = 5
 FRESHNESS_PAUSE_S = 1.0
 _UNITS = {"kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}
@@ -31,7 +34,11 @@ _TOO_BIG = "Warning: Pipeline log size limit exceeded. Please request logs using
 
 @dataclass(frozen=True)
 class LogQuery:
-    """What is wanted of a log. Raises ValueError for one date without the other; naive dates count as UTC."""
+    """What is wanted of a log; naive dates count as UTC.
+
+    Raises:
+        ValueError: one date without the other, or a limit below 1.
+    """
 
     limit: int | None = None
     start: datetime | None = None
@@ -41,6 +48,8 @@ class LogQuery:
     separator: str | None = None
 
     def __post_init__(self) -> None:
+        if self.limit is not None and self.limit < 1:
+            raise ValueError(f"limit is {self.limit}. Give a number of rows, 1 or more.")
         if (self.start is None) != (self.end is None):
             raise ValueError("Please provide both start_datetime and end_datetime, or neither of them.")
         for name, moment in (("start_datetime", self.start), ("end_datetime", self.end)):
@@ -105,7 +114,7 @@ def read(client: Client, topic: str, query: LogQuery, newest_ms: int | None, arr
     """One page, as a DataFrame or a Table; says on stderr what is missing from it."""
     _wait_until_logged(client, topic, newest_ms)
     limit = DEFAULT_LIMIT if query.limit is None and not query.dated else query.limit
-    page = _page(client, topic, query.params(limit), {})
+    page = _page(client, topic, query.params(limit and min(limit, MAX_PAGE_ROWS)), {})
     if page is None:
         import pyarrow as pa
 
@@ -152,6 +161,43 @@ def export(client: Client, topic: str, query: LogQuery, newest_ms: int | None, e
         _warn("Note: The logs with different schemas are written to separate files in the provided directory.")
 
 
+def topic(client: Client, name: str, query: LogQuery, arrow: bool) -> Any:
+    """One page of a topic, as `read` gives it of a pipeline. Raises EntityNotFoundError for an unknown topic."""
+    _check_topic(client, name)
+    return read(client, name, query, None, arrow)
+
+
+def raw(
+    client: Client, name: str, query: LogQuery, *, limit: int, model_name: str | None = None, verbose: bool = False
+) -> list[pa.Table]:
+    """Up to `limit` rows of a topic with all their columns, one table per page of one schema.
+
+    Args:
+        model_name: rows whose last model has another name are left out, and do not count.
+        verbose: say on stderr how far it is.
+
+    Raises:
+        EntityNotFoundError: there is no such topic.
+        ValueError: `limit` is not between 1 and 1,000,000.
+    """
+    if not 1 <= limit <= MAX_RAW_ROWS:
+        raise ValueError(f"limit is {limit}. Give a number of rows between 1 and {MAX_RAW_ROWS}.")
+    _check_topic(client, name)
+    tables: list[pa.Table] = []
+    rows = 0
+    for page in _pages(client, name, query, min(limit, MAX_PAGE_ROWS)):
+        table = page.table if model_name is None else _of_model(page.table, model_name)
+        table = table.slice(0, limit - rows)
+        rows += table.num_rows
+        if table.num_rows:
+            tables.append(table)
+        if verbose:
+            _warn(f"{name}: {rows} rows so far")
+        if rows == limit:
+            break
+    return tables
+
+
 def parse_size(text: str) -> int:
     """Bytes of a size such as "100MiB". Raises ValueError when it is none, or zero."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?) ?(KiB|MiB|GiB|TiB)", text.strip(), re.IGNORECASE)
@@ -163,10 +209,37 @@ def parse_size(text: str) -> int:
     return size
 
 
-def _pages(client: Client, topic: str, query: LogQuery) -> Iterator[Page]:
+def topic_of(client: Client, pipeline_pk_id: int) -> str:
+    """Raises EntityNotFoundError when the caller may see no such pipeline."""
+    try:
+        answer = client._transport.post("/v1/api/plateau/get_topic_name", {"pipeline_pk_id": pipeline_pk_id})
+    except WallarooAPIError as error:
+        if error.code != 404:
+            raise
+        raise EntityNotFoundError("Pipeline", {"pipeline_pk_id": pipeline_pk_id}) from None
+    return str(answer["topic_name"])
+
+
+def _check_topic(client: Client, name: str) -> None:
+    try:
+        client._transport.get(f"/v1/logs/topic/{quote(name, safe='')}")
+    except WallarooAPIError as error:
+        if error.code != 404:
+            raise
+        raise EntityNotFoundError("Topic", {"topic": name}, f"Topic not found: {name}. {error.error}") from None
+
+
+def _of_model(table: pa.Table, model_name: str) -> pa.Table:
+    if "metadata.last_model" not in table.column_names:
+        return table.slice(0, 0)
+    last_models = [json.loads(text or "{}") for text in table["metadata.last_model"].to_pylist()]
+    return table.filter([model.get("model_name") == model_name for model in last_models])
+
+
+def _pages(client: Client, topic: str, query: LogQuery, page_size: int | None = None) -> Iterator[Page]:
     position: dict[str, Any] | None = {}
     while position is not None:
-        page = _page(client, topic, query.params(None), position)
+        page = _page(client, topic, query.params(page_size), position)
         if page is None:
             return
         yield page

@@ -111,14 +111,22 @@ def get(client: Client, name: str, version: str | None, workspace_id: int) -> Mo
     versions = versions_of(client, name, workspace_id)
     params = {"name": name, "version": version}
     if not versions:
-        raise EntityNotFoundError("Model", params, f"Error: A model with the name {name} does not exist.")
+        raise EntityNotFoundError(
+            "Model",
+            params,
+            f"Error: A model with the name {name} does not exist. list_models() shows those of the current workspace; "
+            "set_current_workspace() chooses another.",
+        )
     if version is None:
         return versions[0]
     for candidate in versions:
         if candidate.version() == version:
             return candidate
     raise EntityNotFoundError(
-        "Model version", params, f"Error: A model with the version {version} not found in this workspace."
+        "Model version",
+        params,
+        f"Error: A model with the version {version} not found in this workspace. "
+        f"Model '{name}' has {len(versions)}; without a version, get_model() gives the newest.",
     )
 
 
@@ -129,7 +137,13 @@ def by_name(client: Client, name: str, version: str, scope: Mapping[str, Any]) -
             for candidate in family.versions():
                 if candidate.version() == version:
                     return candidate
-    raise EntityNotFoundError("ModelVersion", {"model_name": name, "model_version": version})
+    params = {"model_name": name, "model_version": version}
+    raise EntityNotFoundError(
+        "ModelVersion",
+        params,
+        f"ModelVersion not found: {params}. A version is named by its UUID; list_models() of a workspace shows models, "
+        "and versions() of a model its versions.",
+    )
 
 
 def search(

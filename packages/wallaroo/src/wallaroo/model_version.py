@@ -75,6 +75,10 @@ class ModelVersion(Object):
     def last_update_time(self) -> datetime | None:
         return self._time("updated_at")
 
+    def tags(self) -> list[tuple[int, str]]:
+        """Pairs of id and text; this release has no tags, so there are none."""
+        return []
+
     def workspace(self) -> Workspace:
         from wallaroo.workspace import Workspace
 

@@ -3,44 +3,42 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from wallaroo import _times, deployment, deployment_config, engine_config, logs, model, pipeline_version
+from wallaroo import (
+    _api_spec,
+    _pipeline_views,
+    _times,
+    deployment,
+    deployment_config,
+    engine_config,
+    logs,
+    model,
+    pipeline_version,
+)
 from wallaroo._endpoint import InferenceEndpoint
-from wallaroo._html import ObjectList, Row, fields, text_fields
-from wallaroo._names import check_dns_name, check_pipeline_name
-from wallaroo.model_version import ModelVersion
+from wallaroo._html import Row, fields, text_fields
+from wallaroo._names import check_dns_name
+from wallaroo._pipeline_views import PipelineList
+from wallaroo._steps import ModelStep, model_step
 from wallaroo.object import CommunicationError, EntityNotFoundError, Object, WallarooAPIError
 from wallaroo.pipeline_version import PipelineVersion, PipelineVersionList
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import datetime
-    from pathlib import Path
 
     import httpx
 
     from wallaroo.client import Client
     from wallaroo.engine_config import AnyAcceleration, Architecture
+    from wallaroo.model_version import ModelVersion
     from wallaroo.workspace import Workspace
 
+__all__ = ["ModelStep", "Pipeline", "PipelineList"]
+
 _ROOT = "/v1/api/pipelines"
-
-
-@dataclass(frozen=True)
-class ModelStep:
-    """Run one model on the current rows."""
-
-    model_version: ModelVersion
-
-    def to_json(self) -> dict[str, Any]:
-        version = self.model_version
-        reference = {"name": version.name(), "version": version.version(), "sha": version.sha()}
-        return {"ModelInference": {"models": [reference]}}
-
-    def __repr__(self) -> str:
-        return str(self.to_json())
 
 
 class Pipeline(Object):
@@ -97,13 +95,13 @@ class Pipeline(Object):
         return json.dumps([step.to_json() for step in self._steps])
 
     def add_model_step(self, model_version: ModelVersion) -> Pipeline:
-        self._steps.append(_step(model_version))
+        self._steps.append(model_step(model_version))
         return self
 
     def replace_with_model_step(self, index: int, model_version: ModelVersion) -> Pipeline:
         """Raises IndexError when there is no local step of that index."""
         self._check_index(index)
-        self._steps[index] = _step(model_version)
+        self._steps[index] = model_step(model_version)
         return self
 
     def remove_step(self, index: int) -> Pipeline:
@@ -119,7 +117,9 @@ class Pipeline(Object):
     def create_version(self) -> PipelineVersion:
         """Store the local steps as a new version, without deploying it."""
         steps = [step.to_json() for step in self._steps]
-        created = create(self._client, self.name(), self._workspace_id, {"id": self.name(), "steps": steps})
+        created = pipeline_version.create(
+            self._client, self.name(), self._workspace_id, {"id": self.name(), "steps": steps}
+        )
         self.rehydrate()
         return PipelineVersion(
             self._client,
@@ -151,6 +151,7 @@ class Pipeline(Object):
             DeploymentError: the platform refuses it, for instance because a model is not ready.
             WaitForDeployError: the new version did not come up.
             InvalidAccelerationError: the config has an architecture and an acceleration that do not go together.
+            TypeError: the config is none, for instance a builder without `.build()`.
         """
         name = self.name() if pipeline_name is None else check_dns_name(pipeline_name)
         self._steps = self._steps or self._stored_steps()
@@ -193,13 +194,41 @@ class Pipeline(Object):
         """Where it takes inferences: the replicas' own address while they run. Raises RuntimeError before a deploy."""
         record = self._deployment_record()
         if not record:
-            raise RuntimeError(f"Pipeline {self.name()} has not been deployed and has no url. Call deploy() first.")
+            raise self._no_url()
+        self._inference.learn(record)
         return str(record["url"] or record["external_url"])
 
     def get_external_url(self) -> str:
         """The address on the server, which forwards to the replicas."""
         request = {"workspace_id": self._workspace_id, "pipeline_name": self.name()}
         return str(self._client._transport.post("/v1/api/admin/get_pipeline_external_url", request)["url"])
+
+    def generate_api_spec(self, path: str | Path | None = None) -> Path:
+        """Write the inference endpoint as OpenAPI 3.1.1, with the columns of the deployed models' schemas.
+
+        Args:
+            path: the file, or an existing folder for `{pipeline}.yaml`; the working folder by default.
+
+        Returns:
+            The file written.
+
+        Raises:
+            RuntimeError: the pipeline was never deployed, and so has no endpoint yet.
+        """
+        record = self._deployment_record()
+        if not record:
+            raise self._no_url()
+        definition = self.get_pipeline_configuration(record["pipeline_version"])
+        models = [self._stored_step(each).model_version for each in pipeline_version.references(definition)]
+        inputs = models[0].config().input_schema() if models else None
+        outputs = models[-1].config().output_schema() if models else None
+        version = str(record["pipeline_version"])
+        spec = _api_spec.document(self.name(), version, self.get_external_url(), inputs, outputs)
+        target = Path(path or ".")
+        if target.is_dir():
+            target /= f"{self.name()}.yaml"
+        target.write_text(_api_spec.as_text(spec), encoding="utf-8")
+        return target
 
     def infer(
         self,
@@ -212,7 +241,8 @@ class Pipeline(Object):
         """Predictions for rows.
 
         Args:
-            tensor: a pandas DataFrame or an Arrow Table, one row per prediction; a dict or list is sent as it is.
+            tensor: a pandas DataFrame or an Arrow Table, one row per prediction. The legacy form, a dict of columns as
+                lists, is sent as it is, and its answer comes back as it is.
             timeout: seconds, 15 by default.
             dataset: groups or columns of the answer, all by default; `"metadata"` must be named to be had.
             dataset_exclude: groups or columns to leave out.
@@ -306,14 +336,14 @@ class Pipeline(Object):
         """One page of the inference log: the newest rows first, or with dates, the oldest of that time first.
 
         Args:
-            limit: rows, 100 without dates.
+            limit: rows, 100 without dates; at most 10,000 are given, and `export_logs` gives more.
             start_datetime, end_datetime: both or none, aware; a naive one counts as UTC, with a warning.
             valid: False reads the inferences that failed.
             dataset, dataset_exclude, dataset_separator: as in `infer`.
             arrow: give an Arrow Table instead of a DataFrame.
 
         Raises:
-            ValueError: one date without the other.
+            ValueError: one date without the other, or a `limit` below 1.
         """
         query = logs.LogQuery(limit, start_datetime, end_datetime, dataset, dataset_exclude, dataset_separator)
         return logs.read(self._client, self._topic(valid), query, self._last_inference_ms(valid), arrow)
@@ -370,6 +400,9 @@ class Pipeline(Object):
     def _own(self, name: str) -> Any:
         return self._get("pipeline")[name]
 
+    def _no_url(self) -> RuntimeError:
+        return RuntimeError(f"Pipeline {self.name()} has not been deployed and has no url. Call deploy() first.")
+
     def _topic(self, valid: bool | None) -> str:
         topic = str(self._get("plateau_topic"))
         return f"{topic.removesuffix('-inference')}-failures" if valid is False else topic
@@ -414,136 +447,15 @@ class Pipeline(Object):
         entry: Mapping[str, Any] = self._client._transport.post(f"{_ROOT}/get_pipeline_by_name", request)
         return entry
 
-    def _rows(self) -> dict[str, object]:
-        entry = self._record
-        return {
-            "name": self.name(),
-            "created": self.create_time(),
-            "last_updated": _times.parse(self._own("updated_at")),
-            "deployed": "(none)" if entry["deployed"] is None else entry["deployed"],
-            "workspace_id": entry["workspace"]["id"],
-            "workspace_name": entry["workspace"]["name"],
-            "arch": entry["arch"],
-            "accel": entry["accel"],
-            "tags": ", ".join(map(str, entry["tags"])),
-            "versions": ", ".join(entry["versions"]),
-            "steps": ", ".join(entry["deployed_steps"]),
-            "published": entry["published"],
-        }
-
     def _current_rows(self) -> list[Row]:
         try:
             self.rehydrate()
         except (CommunicationError, WallarooAPIError):
-            return list({**self._rows(), "deployed": "(unknown)"}.items())
-        return list(self._rows().items())
+            return list({**_pipeline_views.rows(self._record), "deployed": "(unknown)"}.items())
+        return list(_pipeline_views.rows(self._record).items())
 
     def _repr_html_(self) -> str:
         return fields(self._current_rows(), name_tag="th")
 
     def __repr__(self) -> str:
         return text_fields("Pipeline", self._current_rows())
-
-
-class PipelineList(ObjectList[Pipeline]):
-    columns = (
-        "name",
-        "created",
-        "last_updated",
-        "deployed",
-        "workspace_id",
-        "workspace_name",
-        "arch",
-        "accel",
-        "tags",
-        "versions",
-        "steps",
-        "published",
-    )
-    empty = "(no pipelines)"
-
-    def _row(self, item: Pipeline) -> Sequence[Any]:
-        cells = item._rows()
-        dates = {name: self._date(_times.parse(item._own(key))) for name, key in _LIST_DATES.items()}
-        return [{**cells, **dates}[column] for column in self.columns]
-
-
-_LIST_DATES = {"created": "created_at", "last_updated": "updated_at"}
-
-
-def create(client: Client, name: str, workspace_id: int, definition: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A version with this definition, and the pipeline if there was none."""
-    request = {"pipeline_id": name, "workspace_id": workspace_id, "definition": definition}
-    answer: Mapping[str, Any] = client._transport.post(f"{_ROOT}/create", request)
-    return answer
-
-
-def build(client: Client, name: str, workspace_id: int) -> Pipeline:
-    """The pipeline of this name with one more, empty, version; made if there was none.
-
-    Raises:
-        InvalidNameError, RuntimeError: the name cannot be a pipeline's.
-    """
-    check_pipeline_name(name)
-    create(client, name, workspace_id, {"id": name, "steps": []})
-    return get(client, name, None, workspace_id)
-
-
-def get(client: Client, name: str, version: str | None, workspace_id: int) -> Pipeline:
-    """Raises EntityNotFoundError when the workspace has no such pipeline, or the pipeline no such version."""
-    params = {"name": name, "version": version}
-    request = {"pipeline_name": name, "workspace_id": workspace_id}
-    try:
-        found = Pipeline(client, client._transport.post(f"{_ROOT}/get_pipeline_by_name", request))
-    except WallarooAPIError as error:
-        if error.code != 404:
-            raise
-        raise EntityNotFoundError("Pipeline", params, f"Pipeline {name} not found in this workspace.") from None
-    if version is None:
-        return found
-    for candidate in found.versions():
-        if candidate.name() == version:
-            return Pipeline(client, found._record, candidate)
-    raise EntityNotFoundError("Pipeline", params, f"Pipeline version {version} not found in this workspace.")
-
-
-def list_all(client: Client, scope: Mapping[str, Any]) -> PipelineList:
-    """The visible pipelines; {"workspace_id", "workspace_name"} limit them to a workspace."""
-    answer = client._transport.post(f"{_ROOT}/list_pipelines", scope)
-    return PipelineList(client, (Pipeline(client, entry) for entry in answer["pipelines"]))
-
-
-def by_name(client: Client, name: str, scope: Mapping[str, Any]) -> PipelineList:
-    """Raises EntityNotFoundError when there is none."""
-    found = PipelineList(client, (pipeline for pipeline in list_all(client, scope) if pipeline.name() == name))
-    if not found:
-        raise EntityNotFoundError("Pipeline", {"pipeline_name": name})
-    return found
-
-
-def search(
-    client: Client,
-    scope: Mapping[str, Any],
-    search_term: str | None,
-    deployed: bool | None,
-    created: tuple[datetime | None, datetime | None],
-    updated: tuple[datetime | None, datetime | None],
-) -> PipelineVersionList:
-    """The newest version of each pipeline that fits; `created` and `updated` are (start, end)."""
-    times = dict(
-        zip(("created_start", "created_end", "updated_start", "updated_end"), (*created, *updated), strict=True)
-    )
-    request = {
-        **scope,
-        "search_term": search_term,
-        "deployed": deployed,
-        **{name: moment and _times.as_utc_text(moment) for name, moment in times.items()},
-    }
-    answer = client._transport.post(f"{_ROOT}/search", request)
-    return pipeline_version.from_entries(client, answer["pipelines"])
-
-
-def _step(model_version: ModelVersion) -> ModelStep:
-    if not isinstance(model_version, ModelVersion):
-        raise TypeError(f"A model step takes a ModelVersion, not a {type(model_version).__name__}. See get_model().")
-    return ModelStep(model_version)

@@ -46,9 +46,9 @@ class PipelineVersion(Object):
         return self._time("updated_at")
 
     def pipeline(self) -> Pipeline:
-        from wallaroo import pipeline
+        from wallaroo import _pipeline_lookup
 
-        return pipeline.get(self._client, self.pipeline_name(), None, self._workspace["id"])
+        return _pipeline_lookup.get(self._client, self.pipeline_name(), None, self._workspace["id"])
 
     def deployments(self) -> list[Deployment]:
         """The deployments that have this version as their target."""
@@ -143,3 +143,10 @@ def from_entries(client: Client, entries: Iterable[Mapping[str, Any]]) -> Pipeli
             if entry["pipeline_version"]
         ),
     )
+
+
+def create(client: Client, name: str, workspace_id: int, definition: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A version with this definition, and the pipeline if there was none."""
+    request = {"pipeline_id": name, "workspace_id": workspace_id, "definition": definition}
+    answer: Mapping[str, Any] = client._transport.post("/v1/api/pipelines/create", request)
+    return answer

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from wallaroo import _times, connection, model, pipeline, user
+from wallaroo import _pipeline_lookup, _times, connection, model, user
 from wallaroo._html import ObjectList
 from wallaroo._names import check_dns_name
 from wallaroo.object import EntityNotFoundError, Object, RequestRefused, WallarooAPIError
@@ -40,7 +40,7 @@ class Workspace(Object):
         return model.list_all(self._client, {"workspace_id": self.id(), "workspace_name": None})
 
     def pipelines(self) -> list[Pipeline]:
-        return pipeline.list_all(self._client, {"workspace_id": self.id(), "workspace_name": None})
+        return _pipeline_lookup.list_all(self._client, {"workspace_id": self.id(), "workspace_name": None})
 
     def users(self) -> list[str]:
         """E-mail addresses of the members."""

@@ -13,7 +13,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers, MutableHeaders
 
 from bettong.api.problem import INFERENCE_PREFIX, answer
-from bettong.errors import BadInput, TooLarge, Unauthenticated
+from bettong.errors import BadInput, TooLarge, Unauthenticated, UnsupportedFormat
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("bettong.api.access")
 
 MAX_JSON_BYTES = 8 * 2**20
+MAX_OPEN_BYTES = 64 * 2**10  # where no token is asked for
 UPLOAD_PREFIX = "/v1/api/models/upload"
 _FORM_BYTES = 2**20  # what a multipart body has beside its file
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
@@ -87,16 +88,21 @@ class Gate:
 
     async def _admit(self, scope: Scope, headers: Headers, path: str, receive: Receive) -> Receive:
         """Check the request; what its route may read from. Raises what the answer is to say."""
-        if not self._hosts.takes(headers.get("host", "").encode("latin-1")):
+        hosts = headers.getlist("host")
+        if len(hosts) != 1:
+            raise BadInput(f"The request has {len(hosts)} Host headers.", "Send exactly one.")
+        if not self._hosts.takes(hosts[0].encode("latin-1")):
             raise BadInput(
                 "The Host header names another server.",
                 "Use the address that 'bettong status' shows, or let the operator allow the name.",
             )
-        if path.startswith(_GUARDED) and path not in _OPEN:
+        if _guarded(path):
             client = scope.get("client")
             scope["state"]["principal"] = await run_in_threadpool(
                 self._authenticate, _bearer(headers), client[0] if client else ""
             )
+        if headers.get("content-encoding", "identity").strip().lower() != "identity":
+            raise UnsupportedFormat("The body has a Content-Encoding.", "Send it as it is (identity).")
         limit, streamed = self._limit(path)
         declared = headers.get("content-length", "")
         if declared.isascii() and declared.isdigit() and int(declared[:20]) > limit:
@@ -110,7 +116,12 @@ class Gate:
             return self._limits.max_upload_bytes + _FORM_BYTES, True
         if path.startswith(INFERENCE_PREFIX):
             return self._limits.max_body_bytes, True
-        return MAX_JSON_BYTES, False
+        return MAX_JSON_BYTES if _guarded(path) else MAX_OPEN_BYTES, False
+
+
+def _guarded(path: str) -> bool:
+    """Whether a path asks for a token."""
+    return path.startswith(_GUARDED) and path not in _OPEN
 
 
 def _bearer(headers: Headers) -> str | None:

@@ -16,7 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
-from bettong.engine.problem import RETRY_AFTER_S, problem, status_of
+from bettong.engine.problem import RETRY_AFTER_S, error_body, problem, status_of
 from bettong.errors import BadInput, BettongError, NotFound, StorageFull, TooLarge, Unauthenticated, UnsupportedFormat
 
 if TYPE_CHECKING:
@@ -30,11 +30,12 @@ log = logging.getLogger("bettong.api")
 INFERENCE_PREFIX = "/v1/api/pipelines/infer/"
 _SHOWN_FAULTS = 5
 
-# What is wrong with a field, by pydantic's error type; the rest says that it does not hold.
+# What is wrong with a field, by pydantic's error type; the rest says that it does not hold. In braces: bounds that the
+# field's own declaration sets, never anything of the request.
 _FAULTS = {
     "missing": "is missing",
     "string_type": "is not a text",
-    "string_too_long": "is too long",
+    "string_too_long": "is too long, the most is {max_length} characters",
     "string_pattern_mismatch": "has a character that it may not have",
     "int_type": "is not an integer",
     "int_from_float": "is not an integer",
@@ -49,8 +50,8 @@ _FAULTS = {
     "model_attributes_type": "is not a JSON object (sent with Content-Type: application/json)",
     "literal_error": "is none of the values that it may have",
     "enum": "is none of the values that it may have",
-    "greater_than_equal": "is too small",
-    "less_than_equal": "is too large",
+    "greater_than_equal": "is too small, the least is {ge}",
+    "less_than_equal": "is too large, the most is {le}",
     "timezone_aware": "has no time zone",
     "datetime_type": "is not an ISO-8601 time",
     "datetime_parsing": "is not an ISO-8601 time",
@@ -81,6 +82,8 @@ def answer(error: Exception, path: str, request_id: str) -> Response:
         return Response(
             ours.problem, 401, headers={"www-authenticate": "Bearer"}, media_type="text/plain; charset=utf-8"
         )
+    if path.startswith(INFERENCE_PREFIX) and isinstance(error, HTTPException):
+        return Response(error_body(status, str(ours)), status, headers, media_type="application/json")
     if path.startswith(INFERENCE_PREFIX):
         told = problem(ours, request_id)
         return Response(told.body, told.status, headers={k.decode(): v.decode() for k, v in told.headers})
@@ -116,7 +119,7 @@ def _from_http(status: int) -> BettongError:
     if status == HTTPStatus.NOT_FOUND:
         return NotFound("There is no such path on this server.", "See the paths at /docs.")
     if status == HTTPStatus.METHOD_NOT_ALLOWED:
-        return BadInput("This path does not take that method.", "Nearly every call is a POST; see /docs.")
+        return BadInput("This path does not take that method.", "Send a POST, as nearly every call is; see /docs.")
     if status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
         return TooLarge("The body is too large.", "Send less at once.")
     if status == HTTPStatus.UNSUPPORTED_MEDIA_TYPE:
@@ -132,7 +135,7 @@ def _faults(errors: Iterable[dict[str, Any]]) -> str:
 
 
 def _fault(error: dict[str, Any]) -> str:
-    fault = _FAULTS.get(error["type"], "does not hold")
+    fault = _FAULTS.get(error["type"], "does not hold").format_map(error.get("ctx", {}))
     where, *parts = error["loc"]
     if not parts or error["type"] == "json_invalid":
         return f"The {where} {fault}."

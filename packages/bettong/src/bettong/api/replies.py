@@ -86,6 +86,12 @@ class UserId(Reply):
     id: str
 
 
+class NewToken(Reply):
+    token: str
+    user_id: str
+    user_email: str
+
+
 class WorkspaceRecord(Reply):
     id: int
     name: str

@@ -38,6 +38,13 @@ class Email(Body):
     email: Name
 
 
+class TokenCreate(Body):
+    email: Name
+    label: Annotated[str, Field(max_length=256, pattern=r"^[^\x00]*$")] = Field(
+        "", description="What the token is for, in the administrator's words."
+    )
+
+
 class WorkspacesList(Body):
     user_id: Name | None = None
 

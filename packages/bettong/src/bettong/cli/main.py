@@ -1,4 +1,4 @@
-"""The command line: `bettong up | status | stop | serve | logs | token | keys`."""
+"""The command line: `bettong up | status | stop | serve | logs | token | tokens | keys`."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import httpx
 from bettong import __version__, compose
 from bettong.cli import launch, record
 from bettong.errors import BettongError
+from bettong.services import text_logs
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -61,7 +62,8 @@ def up() -> None:
     It listens on loopback only. Notebooks on this machine find it by themselves: `wallaroo.Client()`.
     """
     settings = compose.settings_from_environment()
-    found, started = launch.up(settings.home, compose.child_environment())
+    compose.prepare_home(settings)
+    found, started = launch.up(settings.home, compose.child_environment(settings))
     state = "started" if started else "was running already"
     click.echo(f"bettong {found.version} {state} at {found.url} (home {settings.home}).")
 
@@ -90,7 +92,12 @@ def status(as_json: bool) -> None:
     settings = compose.settings_from_environment()
     found = record.running(settings.home)
     if found is None:
-        click.echo(f"No platform runs in {settings.home}. Start it with: bettong up")
+        left = compose.hosts_left(settings)
+        click.echo(
+            f"No platform runs in {settings.home}."
+            + (f" {_count(left, 'deployment')} of it still answer without it." if left else "")
+            + " Start it with: bettong up"
+        )
         sys.exit(3)
     facts = _call(settings, found, "GET", "/v1/api/platform/status")
     deployments = _call(settings, found, "POST", "/v1/api/deployments/list")["deployments"]
@@ -120,7 +127,8 @@ def stop(keep_deployments: bool) -> None:
     if found is None:
         left = 0 if keep_deployments else compose.stop_hosts(settings)
         click.echo(
-            f"No platform runs in {settings.home}." + (f" Stopped {left} deployments it had left." if left else "")
+            f"No platform runs in {settings.home}."
+            + (f" Stopped {_count(left, 'deployment')} that it had left." if left else "")
         )
         return
     _call(settings, found, "POST", "/v1/api/platform/stop", {"keep_deployments": keep_deployments})
@@ -131,17 +139,23 @@ def stop(keep_deployments: bool) -> None:
 
 @cli.command()
 @click.option("--deployment", metavar="LABEL", help="The log of one deployment's processes, such as rental-forecast-1.")
+@click.option("--model", metavar="MODEL", help="With --deployment: what one model of it printed, tracebacks included.")
 @click.option(
     "-n", "--lines", default=50, show_default=True, type=click.IntRange(1), help="How many of the last lines."
 )
-def logs(deployment: str | None, lines: int) -> None:
-    """Print the last lines of the server's log, or of a deployment's."""
+def logs(deployment: str | None, model: str | None, lines: int) -> None:
+    """Print the last lines of the server's log, of a deployment's, or of a model's."""
     settings = compose.settings_from_environment()
-    path = settings.home / launch.LOG if deployment is None else _deployment_log(settings.home, deployment)
+    if model is not None and deployment is None:
+        _fail("--model names a model of a deployment: give --deployment too. `bettong status` lists the deployments.")
+    path = settings.home / launch.LOG if deployment is None else _deployment_log(settings.home, deployment, model)
     if not path.is_file():
-        _fail(f"There is no log at {path}. `bettong status` lists what is deployed.")
-    with path.open(errors="replace") as file:
-        click.echo("".join(file.readlines()[-lines:]), nl=False)
+        _fail(
+            f"There is no log at {path}. A server in the foreground (bettong serve) logs to where it was started; "
+            "`bettong status` lists what is deployed."
+        )
+    for line in text_logs.tail(path, lines, most_bytes=2 * text_logs.KEPT_BYTES):
+        click.echo(line)
 
 
 @cli.command()
@@ -155,6 +169,29 @@ def token(header: bool) -> None:
     """
     text = _token(compose.settings_from_environment().home)
     click.echo(f"Authorization: Bearer {text}" if header else text)
+
+
+@cli.group(cls=Teaching)
+def tokens() -> None:
+    """API tokens of the people and programs that use this platform."""
+
+
+@tokens.command("create")
+@click.argument("email")
+@click.option("--label", default="", help="What it is for, in your words.")
+@click.option("--invite", is_flag=True, help="Make the user first, if nobody has that address.")
+@click.option("--json", "as_json", is_flag=True, help="Print the file that WALLAROO_SDK_CREDENTIALS names.")
+def tokens_create(email: str, label: str, invite: bool, as_json: bool) -> None:
+    """Print a new API token for the user with that address.
+
+    It is told this once. Hand it on by a file that only its owner can read, or through a pipe.
+    """
+    settings = compose.settings_from_environment()
+    found = _running(settings)
+    if invite:
+        _call(settings, found, "POST", "/v1/api/users/invite", {"email": email})
+    made = _call(settings, found, "POST", "/v1/api/users/create_token", {"email": email, "label": label})
+    click.echo(json.dumps(made, indent=2) if as_json else made["token"])
 
 
 @cli.group(cls=Teaching)
@@ -173,6 +210,12 @@ def keys_new() -> None:
 
 def main() -> None:
     cli(prog_name="bettong")
+
+
+def _running(settings: Settings) -> record.Record:
+    if (found := record.running(settings.home)) is None:
+        _fail(f"No platform runs in {settings.home}. Start it with: bettong up")
+    return found
 
 
 def _call(settings: Settings, found: record.Record, method: str, path: str, body: object = None) -> Any:
@@ -198,12 +241,26 @@ def _token(home: Path) -> str:
         _fail(f"There is no token that you can read in {home}. Start the platform with: bettong up")
 
 
-def _deployment_log(home: Path, label: str) -> Path:
+def _deployment_log(home: Path, label: str, model: str | None) -> Path:
+    """The log of a deployment's host and replicas, or of the newest worker of a model that is named without its id.
+
+    Names are looked up, never joined to a path.
+    """
     folder = home / "deployments"
     known = sorted(p.name for p in folder.iterdir()) if folder.is_dir() else []
-    if label not in known:  # a name is looked up, never joined to a path
+    if label not in known:
         _fail(f"There is no deployment '{label}'. Those with a log: {', '.join(known) or 'none'}.")
-    return folder / label / "host.log"
+    if model is None:
+        return folder / label / "host.log"
+    workers = {p.stem: p for p in (folder / label).glob("*.log") if p.stem != "host"}
+    named = [uid for uid in workers if model in (uid, uid.rpartition("-")[0])]
+    if not named:
+        _fail(f"Deployment '{label}' has no log of a model '{model}'. It has: {', '.join(sorted(workers)) or 'none'}.")
+    return workers[max(named, key=lambda uid: workers[uid].stat().st_mtime)]
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def _fail(text: str) -> NoReturn:

@@ -46,7 +46,9 @@ def serve(settings: Settings) -> None:
         Unavailable: the address cannot be listened on.
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    logging.getLogger("alembic").setLevel(logging.WARNING)  # it tells each plugin that it loads
     compose.prepare_home(settings)
+    compose.raise_descriptor_limit()
     nursery = compose.start_nursery()  # first of all: it must have opened nothing, not even the lock
     with compose.closing_all() as stack:
         stack.callback(nursery.close)

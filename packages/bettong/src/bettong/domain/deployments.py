@@ -52,7 +52,7 @@ class Resources:
     cpus: float = 4.0
     memory_bytes: int = 3 * 2**30
     load_timeout_s: float = 120.0
-    threads: int = 1  # of one native model in one replica: the whole CPUs asked for, one where none are
+    threads: int = 1  # of one model in one replica: the whole CPUs asked for, one where none are
 
 
 def parse_engine_config(config: dict[str, Any]) -> Resources:
@@ -162,7 +162,7 @@ class DeploymentSpec:
     linger_s: float = 5.0  # how long a drained replica still takes requests on connections that it has
     drain_s: float = 30.0  # how long requests in flight may take before a drained replica ends all the same
     max_logged_row_bytes: int = 2**20  # an input column that takes more per row stays out of the log
-    threads: int = 1  # of one native model in one replica
+    threads: int = 1  # of one model in one replica, its share of the cores at most
 
     @property
     def label(self) -> str:

@@ -39,7 +39,7 @@ class UserStore(Protocol):
 
 class WorkspaceStore(Protocol):
     def add(self, name: str, owner_id: str) -> Workspace:
-        """Conflict when the name is taken, also by one that differs only in case. The owner becomes its first member."""
+        """Conflict when the name is taken, also by one of another case. The owner becomes its first member."""
 
     def get(self, workspace_id: int) -> Workspace: ...
     def by_name(self, name: str) -> Workspace | None: ...

@@ -143,14 +143,14 @@ def failed_batch(
 ) -> pa.RecordBatch:
     """A failed request for the failures log: time, in.*, error, metadata.*. One row when no row could be read."""
     rows = 1 if inputs is None else inputs.num_rows
-    fields = [TIME, *(_named("in", inputs.schema) if inputs is not None else ()), ERROR, *METADATA, REQUEST_ID]
+    facts: tuple[Any, ...] = (*METADATA, REQUEST_ID)
+    fields = [TIME, *(_named("in", inputs.schema) if inputs is not None else ()), ERROR, *facts]
     values: tuple[Any, ...] = (origin.last_model, origin.pipeline_version, elapsed_ns, (), origin.partition, request_id)
-    said: list[Any] = [*METADATA, REQUEST_ID]
     arrays = [
         pa.array(np.full(rows, time_ms, np.int64)).cast(TIME.type),
         *(_columns(inputs) if inputs is not None else ()),
         _repeated(error, ERROR.type, rows),
-        *(_repeated(value, field.type, rows) for value, field in zip(values, said, strict=True)),
+        *(_repeated(value, field.type, rows) for value, field in zip(values, facts, strict=True)),
     ]
     return pa.RecordBatch.from_arrays(arrays, schema=pa.schema(fields))
 

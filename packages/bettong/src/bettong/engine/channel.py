@@ -27,7 +27,7 @@ class Channel:
         self._socket = sock
         self._unsent: deque[tuple[bytes, int | None]] = deque()
         self._read = bytearray()
-        self._fds: deque[int] = deque()
+        self._fds: deque[int | None] = deque()  # None: one that was lost, this process having too many open
         self.closed = False
 
     def fileno(self) -> int:
@@ -60,22 +60,27 @@ class Channel:
                 self._unsent.appendleft((data[sent:], None))
 
     def receive(self) -> list[tuple[dict[str, Any], int | None]]:
-        """The messages that are here, with the descriptor that came with each. The caller owns the descriptors."""
+        """The messages that are here, with the descriptor that came with each. The caller owns the descriptors.
+
+        A descriptor that this process has no room for is lost: its message comes without, as one that had none.
+        """
         messages: list[tuple[dict[str, Any], int | None]] = []
         while True:
             try:
-                data, ancillary, _, _ = self._socket.recvmsg(
+                data, ancillary, flags, _ = self._socket.recvmsg(
                     _READ_BYTES, socket.CMSG_SPACE(_MAX_FDS_AT_ONCE * array.array("i").itemsize), _CLOEXEC
                 )
             except BlockingIOError:
                 return messages
             except OSError:
-                data, ancillary = b"", []
+                data, ancillary, flags = b"", [], 0
             for level, kind, payload in ancillary:
                 if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
                     fds = array.array("i")
                     fds.frombytes(payload[: len(payload) - len(payload) % fds.itemsize])
                     self._fds.extend(fds)
+            if flags & socket.MSG_CTRUNC:  # the system hands over one message's descriptor at a time
+                self._fds.append(None)
             if not data:
                 self.closed = True
                 return messages
@@ -91,7 +96,8 @@ class Channel:
         """Twice is no error."""
         self.closed = True
         while self._fds:
-            os.close(self._fds.popleft())
+            if (fd := self._fds.popleft()) is not None:
+                os.close(fd)
         self._socket.close()
 
     def _message(self, line: bytes) -> tuple[dict[str, Any], int | None]:
@@ -99,5 +105,6 @@ class Channel:
         if not message.pop("fd", False):
             return message, None
         fd = self._fds.popleft()  # descriptors arrive with or before the first byte of their message, in order
-        os.set_inheritable(fd, False)
+        if fd is not None:
+            os.set_inheritable(fd, False)
         return message, fd

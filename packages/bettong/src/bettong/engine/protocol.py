@@ -11,12 +11,15 @@ from enum import Enum, auto
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Protocol
 
+from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 if TYPE_CHECKING:
     import asyncio
 
 MAX_HEAD_BYTES = 64 * 2**10
+# After a refusal, what the client still sends is taken: closing over it would reset the connection and lose our words.
+QUIET_S, LINGER_S, LINGER_BYTES = 0.5, 2.0, 16 * 2**20
 
 
 class _Expects(Enum):
@@ -55,6 +58,9 @@ def guarded(bounds: Bounds, *, max_head_bytes: int = MAX_HEAD_BYTES) -> type[Htt
     - A head, its trailers and chunk headers included, may have `max_head_bytes`: else 431.
 
     Each of these ends the connection; an application that is reading sees `http.disconnect`.
+
+    A request that asks for an upgrade is answered as if it had not asked: nothing here is upgraded to. A client that
+    closes its side after a whole request gets its answer.
     """
 
     class Guarded(_GuardedProtocol):
@@ -74,6 +80,7 @@ class _GuardedProtocol(HttpToolsProtocol):  # type: ignore[misc]  # uvicorn is u
     head_timeout_s: float
     body_idle_timeout_s: float
     max_head_bytes: int
+    parser: Any
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -82,6 +89,8 @@ class _GuardedProtocol(HttpToolsProtocol):  # type: ignore[misc]  # uvicorn is u
         self._head_bytes = 0
         self._body_bytes = 0
         self._refusal: HTTPStatus | None = None
+        self._plain_head: bytes | None = None  # of a request that asked for an upgrade, without that
+        self._lingers: _Linger | None = None  # once refused
         self._reading: asyncio.TimerHandle | None = None
         self._reading_for: _Expects | None = None
         self._writing: asyncio.TimerHandle | None = None
@@ -94,15 +103,24 @@ class _GuardedProtocol(HttpToolsProtocol):  # type: ignore[misc]  # uvicorn is u
         self._wait_for(_Expects.HEAD)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        if self._lingers is not None:
+            self._lingers.stop()
         self._stop_waiting()
         self._stop_write_watch()
         self._unset_keepalive_if_required()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
+        if self._lingers is not None:
+            self._lingers.take(len(data))
+            return
         body_before, self._answered = self._body_bytes, False
-        super().data_received(data)
-        if self.transport.is_closing():
+        self._unset_keepalive_if_required()
+        try:
+            self._parse(data)
+        except HttpParserError:
+            self.send_400_response("")
+        if self.transport.is_closing() or self._lingers is not None:
             self._held = None
             self._stop_waiting()
             return
@@ -126,6 +144,29 @@ class _GuardedProtocol(HttpToolsProtocol):  # type: ignore[misc]  # uvicorn is u
         else:
             self._stop_waiting()
 
+    def eof_received(self) -> bool:
+        """Whether the connection stays open for answers that are on their way; it is closed after the last one."""
+        owes = self._expects is _Expects.NOTHING and self.cycle is not None and not self.cycle.response_complete
+        if owes:
+            self.cycle.keep_alive = False  # the last one's: those before it are answered first
+        return owes
+
+    def _parse(self, data: bytes) -> None:
+        """Feed the parser. It takes a body for bytes of the other protocol when an upgrade is asked for, and what comes
+        after them for the next request, so such a request goes through a new one, as RFC 9110 7.8 lets us answer it.
+        """
+        while True:
+            try:
+                self.parser.feed_data(data)
+                return
+            except HttpParserUpgrade as asked:
+                if self._plain_head is None:
+                    raise HttpParserError("a method that upgrades by itself") from None
+                data = self._plain_head + data[asked.args[0] :]
+                self._plain_head = None
+                self.parser = HttpRequestParser(self)
+                self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as the first one of uvicorn's
+
     # --- what the parser tells
 
     def on_message_begin(self) -> None:
@@ -145,6 +186,15 @@ class _GuardedProtocol(HttpToolsProtocol):  # type: ignore[misc]  # uvicorn is u
         super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
+        if self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT":
+            version, fields = self.parser.get_http_version(), [h for h in self.headers if h[0] != b"upgrade"]
+            self._plain_head = b"%b %b HTTP/%b\r\n%b\r\n" % (
+                self.parser.get_method(),
+                self.url,
+                version.encode(),
+                b"".join(b"%b: %b\r\n" % field for field in fields),
+            )
+            return
         self._expects = _Expects.BODY
         self._head_bytes = 0
         self._stop_waiting()
@@ -168,6 +218,8 @@ class _GuardedProtocol(HttpToolsProtocol):  # type: ignore[misc]  # uvicorn is u
             self._held.append(body)
 
     def on_message_complete(self) -> None:
+        if self._plain_head is not None:
+            return
         self._expects = _Expects.NOTHING
         self._begun = False
         if self._held is None or not self._answer_now(b"".join(self._held)):
@@ -256,6 +308,9 @@ class _GuardedProtocol(HttpToolsProtocol):  # type: ignore[misc]  # uvicorn is u
             answered = False
         if not answered and (self._begun or status is not HTTPStatus.REQUEST_TIMEOUT):
             self.transport.write(_refusal(status, self._why(status)))
+            if not answering and status is not HTTPStatus.REQUEST_TIMEOUT:
+                self._lingers = _Linger(self.loop, self.transport)
+                return
         self.transport.close()
 
     def _why(self, status: HTTPStatus) -> str:
@@ -293,6 +348,26 @@ class _GuardedProtocol(HttpToolsProtocol):  # type: ignore[misc]  # uvicorn is u
         else:
             self._writing = None
             self.transport.abort()
+
+
+class _Linger:
+    """Closes a connection once its client has fallen silent, or has been talking for too long."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, transport: asyncio.Transport) -> None:
+        self._loop, self._transport = loop, transport
+        self._left, self._until = LINGER_BYTES, loop.time() + LINGER_S
+        self._timer = loop.call_later(QUIET_S, transport.close)
+
+    def take(self, size: int) -> None:
+        self._left -= size
+        self._timer.cancel()
+        if self._left <= 0:
+            self._transport.close()
+        else:
+            self._timer = self._loop.call_at(min(self._loop.time() + QUIET_S, self._until), self._transport.close)
+
+    def stop(self) -> None:
+        self._timer.cancel()
 
 
 def _refusal(status: HTTPStatus, text: str) -> bytes:

@@ -8,12 +8,13 @@ import fcntl
 import gc
 import logging
 import os
+import resource
 import signal
 import socket
 import time
 from dataclasses import asdict, dataclass
 from email.utils import formatdate
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy.ma  # noqa: F401  # pyarrow and uvicorn import these two when first used; here all replicas share them
 import uvicorn
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     OpenRunner = Callable[["ModelSpec", "Place"], Runner]
 
 BEAT_S = 1.0
+KEPT_DESCRIPTORS = 64  # not for clients: for the log, workers and their pipes
 
 log = logging.getLogger("bettong.replica")
 
@@ -114,7 +116,8 @@ class _Replica:
         self._spec, self._name, self._folder, self._channel = spec, name, folder, channel
         self._open_log, self._open_runner = open_log, open_runner
         self._runners: list[Runner] = []
-        self._sessions = Sessions(_share_of_cores(spec.threads, spec.replicas))
+        self._threads = _share_of_cores(spec.threads, spec.replicas)
+        self._sessions = Sessions(self._threads)
         self._writer: LogWriter | None = None
         self._door: _Door | None = None
         self._lost = 0  # connections that ended since the host was last told
@@ -151,9 +154,8 @@ class _Replica:
         """Bring everything up that a request needs. Raises what kept it from that; `_close` cleans up either way."""
         scratch = scratch_of(self._folder, self._name)
         scratch.mkdir(parents=True, mode=0o700)
-        threads = max(1, round(self._spec.cpus))
         for model in self._spec.models:
-            place = Place(self._folder / f"{model.uid}.log", scratch / model.uid, threads, self._sessions)
+            place = Place(self._folder / f"{model.uid}.log", scratch / model.uid, self._threads, self._sessions)
             self._runners.append(self._open_runner(model, place))
         program = Program(self._spec, self._runners)
         verifier = TokenVerifier(self._spec.public_key)
@@ -212,8 +214,11 @@ class _Replica:
     def _on_channel(self) -> None:
         for message, fd in self._channel.receive():
             match message["do"]:
+                case "serve" if fd is None or self._full():
+                    if fd is not None:
+                        os.close(fd)
+                    self._tell(event="full")
                 case "serve":
-                    assert fd is not None
                     self._tell(event="took")  # before the first byte is read: an untaken socket is handed to another
                     self._serve(socket.socket(fileno=fd))
                 case "probe":
@@ -225,6 +230,12 @@ class _Replica:
         if self._channel.closed:
             asyncio.get_running_loop().remove_reader(self._channel.fileno())
             self._drain(0.0, self._spec.drain_s)
+
+    def _full(self) -> bool:
+        """Whether one more connection would take a descriptor that the log or a worker's restart may need."""
+        limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        taken = self._door.connections if self._door else 0
+        return limit != resource.RLIM_INFINITY and taken >= max(1, limit - KEPT_DESCRIPTORS)
 
     def _serve(self, connection: socket.socket) -> None:
         if self._door is None:
@@ -283,7 +294,8 @@ class _Door:
         self.app = app
         self._lost = lost
         self._state = ServerState()
-        self._handing: set[asyncio.Task[None]] = set()
+        self._arriving: set[socket.socket] = set()  # taken, and not yet among uvicorn's connections
+        self._tasks: set[asyncio.Task[None]] = set()  # the loop holds its tasks by weak references alone
         self._protocol = _counted(guarded(spec), lost)
         self._config = uvicorn.Config(
             app,
@@ -303,24 +315,27 @@ class _Door:
     @property
     def connections(self) -> int:
         """How many are open, those included that are just being set up."""
-        return len(self._state.connections) + len(self._handing)
+        return len(self._state.connections) + len(self._arriving)
 
     def take(self, connection: socket.socket) -> None:
+        self._arriving.add(connection)
         task = asyncio.create_task(self._take(connection))
-        self._handing.add(task)
-        task.add_done_callback(self._handing.discard)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def _take(self, connection: socket.socket) -> None:
         connection.setblocking(False)
         try:
-            await asyncio.get_running_loop().connect_accepted_socket(self._new_protocol, connection)
+            await asyncio.get_running_loop().connect_accepted_socket(lambda: self._new_protocol(connection), connection)
         except OSError:  # the client hung up meanwhile
+            self._arriving.discard(connection)
             connection.close()
             self._lost()
 
-    def _new_protocol(self) -> asyncio.Protocol:
-        made: asyncio.Protocol = self._protocol(config=self._config, server_state=self._state, app_state={})
-        return made
+    def _new_protocol(self, connection: socket.socket) -> asyncio.Protocol:
+        made: Any = self._protocol(config=self._config, server_state=self._state, app_state={})
+        made.arrived = lambda: self._arriving.discard(connection)
+        return cast("asyncio.Protocol", made)
 
     def close_idle(self) -> None:
         """Close the connections without a request; the others close after their answer."""
@@ -342,9 +357,15 @@ class _Door:
 
 
 def _counted(protocol: type[Any], lost: Callable[[], None]) -> type[Any]:
-    """`protocol`, telling when a connection is gone."""
+    """`protocol`, telling when a connection is there (`arrived`, set on each instance), and when it is gone."""
 
     class Counted(protocol):  # type: ignore[misc]
+        arrived: Callable[[], None]
+
+        def connection_made(self, transport: asyncio.Transport) -> None:
+            super().connection_made(transport)
+            self.arrived()  # in the same step as uvicorn counts it: no connection is ever counted twice
+
         def connection_lost(self, exc: Exception | None) -> None:
             try:
                 super().connection_lost(exc)

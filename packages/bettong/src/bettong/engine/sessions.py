@@ -11,12 +11,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import onnxruntime
-
 from bettong.domain.tensors import MODEL_FILE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    import onnxruntime
 
     from bettong.domain.deployments import ModelSpec
 
@@ -54,6 +54,8 @@ class Sessions:
 
 
 def open_session(file: Path, threads: int) -> onnxruntime.InferenceSession:
+    import onnxruntime  # 36 MB that a platform without native models spares; the nursery has it when there are any
+
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads  # with 1 no thread is started: the caller's computes
     options.inter_op_num_threads = 1

@@ -168,6 +168,11 @@ def refused(failure: OSError) -> Unavailable:
             "The inference log has no space left on its disk.",
             "Free space, or lower the log's bytes per topic, then send the request again.",
         )
+    if failure.errno == errno.EFBIG:
+        return StorageFull(
+            "The inference log reached the system's limit on the size of a file (EFBIG).",
+            "Raise the limit (ulimit -f) for the platform, then send the request again.",
+        )
     name = errno.errorcode.get(failure.errno or 0, "unknown error")
     return Unavailable(
         f"The inference log could not be written ({name}).", "Check the log folder's disk and rights, then try again."

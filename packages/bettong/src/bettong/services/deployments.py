@@ -6,7 +6,7 @@ import logging
 import threading
 from collections import defaultdict
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from bettong.domain.deployments import DeploymentSpec, parse_engine_config
@@ -14,9 +14,11 @@ from bettong.domain.logs import topic_of
 from bettong.domain.models import is_native
 from bettong.domain.pipelines import parse_steps
 from bettong.errors import BadInput, BettongError, NotFound, Unavailable
+from bettong.services.deployment_search import DeploymentSearch
 from bettong.services.deployment_status import compose_status
-from bettong.services.engine_configs import sidekick_env, wanted_arch
+from bettong.services.engine_configs import masked, opened, sealed, sidekick_env, wanted_arch
 from bettong.services.model_specs import model_spec
+from bettong.services.text_logs import tail
 from bettong.services.workspaces import scope_of
 
 if TYPE_CHECKING:
@@ -26,8 +28,16 @@ if TYPE_CHECKING:
     from bettong.domain.deployments import Deployment, Observed
     from bettong.domain.identity import Principal
     from bettong.domain.models import ModelConfig, ModelVersion
-    from bettong.domain.pipelines import Pipeline, PipelineVersion
-    from bettong.domain.ports import DeploymentStore, ModelStore, Packager, PipelineStore, Runtime, WorkspaceStore
+    from bettong.domain.pipelines import PipelineVersion
+    from bettong.domain.ports import (
+        DeploymentStore,
+        Keyring,
+        ModelStore,
+        Packager,
+        PipelineStore,
+        Runtime,
+        WorkspaceStore,
+    )
     from bettong.services.usage import ModelUsage
     from bettong.settings import Settings
 
@@ -72,11 +82,12 @@ class DeploymentService:
         usage: ModelUsage,
         packager: Packager,
         runtime: Runtime,
+        keyring: Keyring,
         place: Place,
     ) -> None:
         self._rows, self._pipelines, self._models, self._workspaces = rows, pipelines, models, workspaces
-        self._usage = usage
-        self._packager, self._runtime, self._place = packager, runtime, place
+        self._search, self._usage = DeploymentSearch(rows, pipelines), usage
+        self._packager, self._runtime, self._keyring, self._place = packager, runtime, keyring, place
         self._locks: defaultdict[int, threading.RLock] = defaultdict(threading.RLock)
         self._locks_guard = threading.Lock()
         self._faults: dict[int, str] = {}  # why the last try to start a deployment failed, by its id
@@ -103,7 +114,7 @@ class DeploymentService:
             BadInput: it has no steps, a model of it is not ready or for other machines, or the config does not hold.
             Unavailable: the runtime could not take it; nothing new was started.
         """
-        pipeline, version = self._sought(principal, name, pipeline_version_id, pipeline_version, pipeline_id)
+        pipeline, version = self._search.version(principal, name, pipeline_version_id, pipeline_version, pipeline_id)
         if name != pipeline.name:
             raise BadInput(
                 f"Pipeline '{pipeline.name}' was asked to be deployed under another name.",
@@ -113,7 +124,8 @@ class DeploymentService:
         self._check(version, config)
         with self._lock(pipeline.id):
             before = self._rows.of_pipeline(pipeline.id)
-            row = self._rows.target(pipeline.id, name, pipeline.workspace_id, version.id, config)
+            kept = sealed(config, before.engine_config if before else {}, self._keyring, _binding(pipeline.id))
+            row = self._rows.target(pipeline.id, name, pipeline.workspace_id, version.id, kept)
             self._pipelines.touch(pipeline.id)
             try:
                 row = self._start(row)
@@ -132,9 +144,9 @@ class DeploymentService:
             NotFound: no such pipeline or deployment for this caller.
         """
         if deployment_id is not None:
-            row: Deployment | None = self._visible(principal, deployment_id)
+            row: Deployment | None = self._search.by_id(principal, deployment_id)
         elif pipeline_id is not None:
-            row = self._rows.of_pipeline(self._pipeline(principal, pipeline_id).id)
+            row = self._rows.of_pipeline(self._search.pipeline(principal, pipeline_id).id)
         else:
             raise BadInput("Neither 'pipeline_id' nor 'deployment_id' was given.", "Send one of them.")
         if row is None:
@@ -179,15 +191,11 @@ class DeploymentService:
 
     def get(self, principal: Principal, deployment_id: int) -> DeploymentFacts:
         """Raises NotFound."""
-        return self.facts(self._visible(principal, deployment_id))
+        return self.facts(self._search.by_id(principal, deployment_id))
 
     def named(self, principal: Principal, name: str, workspace_id: int | None = None) -> DeploymentFacts:
         """The newest deployment of that name that the caller may see. Raises NotFound."""
-        scope = scope_of(principal) if workspace_id is None else frozenset({workspace_id})
-        rows = [r for r in self._rows.all(scope) if r.name == name and principal.may_see(r.workspace_id)]
-        if not rows:
-            raise _unknown(f"called '{name}'")
-        return self.facts(max(rows, key=lambda r: r.updated_at))
+        return self.facts(self._search.newest_named(principal, name, workspace_id))
 
     def all(self, principal: Principal) -> list[DeploymentFacts]:
         """All that the caller may see."""
@@ -199,7 +207,7 @@ class DeploymentService:
 
     def labelled(self, principal: Principal, label: str) -> DeploymentFacts:
         """The deployment called `{name}-{id}`. Raises NotFound also when it is not deployed."""
-        row = self._labelled(principal, label)
+        row = self._search.by_label(principal, label)
         if not row.deployed:
             raise NotFound(f"Deployment {label} is not deployed.", "Deploy its pipeline first.")
         return self.facts(row)
@@ -231,7 +239,7 @@ class DeploymentService:
         models = self._models_of(version)
         configs = self._models.configs([m.id for m in models])
         return DeploymentFacts(
-            deployment=row,
+            deployment=replace(row, engine_config=masked(row.engine_config)),
             pipeline_name=self._pipelines.get(row.pipeline_id).name,
             pipeline_version=version,
             models=models,
@@ -255,7 +263,7 @@ class DeploymentService:
             raise NotFound(
                 f"Pipeline {pipeline} has no model worker of that name.", f"Its workers are those of {sorted(named)}."
             )
-        return _tail(self._place.deployments_folder / facts.deployment.label / f"{uid}.log", limit)
+        return tail(self._place.deployments_folder / facts.deployment.label / f"{uid}.log", limit)
 
     # --- helpers ----------------------------------------------------------------------------------------------------
 
@@ -327,6 +335,7 @@ class DeploymentService:
         configs = self._models.configs([m.id for m in models])
         wanted, settings = parse_engine_config(row.engine_config), self._place.settings
         limits = settings.limits
+        config = opened(row.engine_config, self._keyring, _binding(row.pipeline_id))
         return DeploymentSpec(
             deployment_id=row.id,
             name=row.name,
@@ -345,7 +354,7 @@ class DeploymentService:
                     self._packager.folder_of(m),
                     None if is_native(m.framework) else self._packager.environment_of(m),
                     load_timeout_s=wanted.load_timeout_s,
-                    env=sidekick_env(row.engine_config, m.uid),
+                    env=sidekick_env(config, m.uid),
                 )
                 for m in models
             ),
@@ -376,81 +385,7 @@ class DeploymentService:
             found.append(model)
         return tuple(found)
 
-    def _sought(
-        self, principal: Principal, name: str, version_id: int | None, version: str | None, pipeline_id: int | None
-    ) -> tuple[Pipeline, PipelineVersion]:
-        found: PipelineVersion | None
-        if version_id is not None:
-            found = self._version(version_id)
-        elif version is not None:
-            found = self._pipelines.version_by_uuid(version)
-        else:
-            pipeline = (
-                self._one_named(principal, name) if pipeline_id is None else self._pipeline(principal, pipeline_id)
-            )
-            found = next(iter(self._pipelines.versions([pipeline.id])), None)
-        owner = None if found is None else self._pipelines.get(found.pipeline_id)
-        if found is None or owner is None or not principal.may_see(owner.workspace_id):
-            raise NotFound("There is no such pipeline version that you may see.", "List the pipeline's versions.")
-        if pipeline_id is not None and owner.id != pipeline_id:
-            raise BadInput(
-                f"The pipeline version is not one of pipeline {pipeline_id}.", "Send a version of that pipeline."
-            )
-        return owner, found
 
-    def _version(self, version_id: int) -> PipelineVersion | None:
-        try:
-            return self._pipelines.version(version_id)
-        except NotFound:
-            return None
-
-    def _one_named(self, principal: Principal, name: str) -> Pipeline:
-        named = [p for p in self._pipelines.all(scope_of(principal)) if p.name == name]
-        if not named:
-            raise NotFound(f"There is no pipeline '{name}' that you may see.", "List the pipelines, or build it first.")
-        if len(named) > 1:
-            raise BadInput(
-                f"{len(named)} workspaces have a pipeline '{name}'.", "Send 'pipeline_version_pk_id' or 'pipeline_id'."
-            )
-        return named[0]
-
-    def _pipeline(self, principal: Principal, pipeline_id: int) -> Pipeline:
-        try:
-            pipeline = self._pipelines.get(pipeline_id)
-        except NotFound:
-            pipeline = None
-        if pipeline is None or not principal.may_see(pipeline.workspace_id):
-            raise NotFound(f"There is no pipeline with id {pipeline_id} that you may see.", "List the pipelines.")
-        return pipeline
-
-    def _visible(self, principal: Principal, deployment_id: int) -> Deployment:
-        try:
-            row = self._rows.get(deployment_id)
-        except NotFound:
-            row = None
-        if row is None or not principal.may_see(row.workspace_id):
-            raise _unknown(f"with id {deployment_id}")
-        return row
-
-    def _labelled(self, principal: Principal, label: str) -> Deployment:
-        _, _, number = label.rpartition("-")
-        if number.isascii() and number.isdigit() and len(number) < 10:
-            row = self._visible(principal, int(number))
-            if row.label == label:
-                return row
-        raise _unknown("of that name")
-
-
-def _unknown(which: str) -> NotFound:
-    return NotFound(f"There is no deployment {which} that you may see.", "List the deployments.")
-
-
-def _tail(path: Path, lines: int, most_bytes: int = 2**20) -> list[str]:
-    try:
-        with path.open("rb") as file:
-            size = file.seek(0, 2)
-            file.seek(max(0, size - most_bytes))
-            text = file.read().decode("utf-8", "replace")
-    except FileNotFoundError:
-        return []
-    return text.splitlines()[-lines:]
+def _binding(pipeline_id: int) -> str:
+    """What the variables of a pipeline's workers are sealed for: copied to another one they do not open."""
+    return f"deployment-of-pipeline/{pipeline_id}"

@@ -1,11 +1,24 @@
-"""The parts of a deployment config that are about one model, or about the machine."""
+"""The parts of a deployment config that are about one model, or about the machine.
+
+Workers' variables often hold secrets. Their values are kept sealed, `{"name", "sealed"}` in place of
+`{"name", "value"}`, and shown as a mask.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+import base64
+from typing import TYPE_CHECKING, Any
 
 from bettong.errors import BadInput
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from bettong.domain.ports import Keyring
+
+    Variable = dict[str, Any]
+
+MASK = "*****"
 _RESERVED = ("BETTONG_", "WALLAROO_")
 
 
@@ -51,6 +64,95 @@ def sidekick_env(config: dict[str, Any], uid: str) -> dict[str, str]:
             )
         env[name] = value
     return env
+
+
+def sealed(config: dict[str, Any], before: dict[str, Any], keyring: Keyring, bound_to: str) -> dict[str, Any]:
+    """`config` to be kept. A mask stands for what the variable has in `before`, the config that is replaced.
+
+    Raises:
+        BadInput: a variable is a mask, and had no value before.
+        Unavailable: the ring has no key to seal with.
+    """
+    known = {(uid, item["name"]): item for uid, item in _variables(before)}
+
+    def seal(uid: str, item: Variable) -> Variable:
+        value = item.get("value")
+        if value == MASK:
+            if (uid, item["name"]) not in known:
+                raise BadInput(
+                    f"The environment for model '{uid}' sets '{item['name']}' to {MASK}, which stands for a hidden "
+                    "value, and there was none.",
+                    "Give the value itself.",
+                )
+            return known[uid, item["name"]]
+        if not isinstance(value, str):
+            return item
+        plain = value.encode("utf-8", "surrogatepass")
+        text = base64.b64encode(keyring.seal(plain, bound_to=_bound(bound_to, uid, item["name"]))).decode()
+        return {"name": item["name"], "sealed": text}
+
+    return _replaced(config, seal)
+
+
+def opened(config: dict[str, Any], keyring: Keyring, bound_to: str) -> dict[str, Any]:
+    """A kept config with the values of its variables, for who starts a worker.
+
+    Raises:
+        Unavailable: no key of the ring opens one.
+    """
+
+    def value(uid: str, item: Variable) -> Variable:
+        if "sealed" not in item:
+            return item
+        plain = keyring.open(base64.b64decode(item["sealed"]), bound_to=_bound(bound_to, uid, item["name"]))
+        return {"name": item["name"], "value": plain.decode("utf-8", "surrogatepass")}
+
+    return _replaced(config, value)
+
+
+def masked(config: dict[str, Any]) -> dict[str, Any]:
+    """A config to be shown."""
+    return _replaced(config, lambda _, item: {"name": item["name"], "value": MASK})
+
+
+def has_sealed(config: dict[str, Any]) -> bool:
+    """Whether a kept config has a variable under a key."""
+    return any("sealed" in item for _, item in _variables(config))
+
+
+def _variables(config: dict[str, Any]) -> list[tuple[str, Variable]]:
+    """Every variable of every model, with the model's uid."""
+    found: list[tuple[str, Variable]] = []
+
+    def seen(uid: str, item: Variable) -> Variable:
+        found.append((uid, item))
+        return item
+
+    _replaced(config, seen)
+    return found
+
+
+def _replaced(config: dict[str, Any], change: Callable[[str, Variable], Variable]) -> dict[str, Any]:
+    """A copy with each variable as `change(uid, variable)` has it. What has not the form of one is left as it is."""
+    aux = config.get("engineAux")
+    images = aux.get("images") if isinstance(aux, dict) else None
+    if not isinstance(aux, dict) or not isinstance(images, dict):
+        return config
+    changed = {}
+    for uid, image in images.items():
+        items = image.get("env") if isinstance(image, dict) else None
+        if isinstance(items, list):
+            image = {**image, "env": [change(uid, item) if _is_variable(item) else item for item in items]}
+        changed[uid] = image
+    return {**config, "engineAux": {**aux, "images": changed}}
+
+
+def _is_variable(item: object) -> bool:
+    return isinstance(item, dict) and isinstance(item.get("name"), str)
+
+
+def _bound(bound_to: str, uid: str, name: str) -> str:
+    return f"{bound_to}/{uid}/{name}"
 
 
 def _malformed(uid: str) -> BadInput:

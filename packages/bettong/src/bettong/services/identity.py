@@ -97,7 +97,7 @@ class IdentityService:
         if password is not None:
             raise BadInput(
                 "A password was given, and this release has no login by password.",
-                "Leave 'password' out; give the user an API token with 'bettong token'.",
+                "Leave 'password' out; give the user an API token with 'bettong tokens create'.",
             )
         check_email(email)
         if (known := self._users.by_email(email)) is not None:
@@ -140,16 +140,24 @@ class IdentityService:
         self._users.add_token(user.id, _hash(token), "owner")
         return user
 
-    def create_token(self, email: str, label: str) -> str:
+    def create_token(self, principal: Principal, email: str, label: str) -> tuple[str, User]:
         """A new API token for a user: the only time it is told; what is kept is its SHA-256.
 
         Raises:
-            NotFound: nobody has that address.
+            NotFound: the caller is not an administrator, or nobody has that address.
+            BadInput: the user is locked out.
         """
+        _administrators_only(principal)
         user = self._known(email)
+        if not user.enabled:
+            raise BadInput(
+                "That user is deactivated; a token would let nobody in.",
+                "Activate the user first: wl.activate_user(email), or POST /v1/api/users/activate.",
+            )
         token = TOKEN_PREFIX + secrets.token_urlsafe(32)
+        self._record(principal, "user.token", user)  # first: no token without a word
         self._users.add_token(user.id, _hash(token), label)
-        return token
+        return token, user
 
     def principal_of(self, email: str, origin: str) -> Principal:
         """The Principal for a user who is known by other means than a token: the person at the command line."""
@@ -166,7 +174,10 @@ class IdentityService:
 
     def _known(self, email: str) -> User:
         if (user := self._users.by_email(email)) is None:
-            raise NotFound("No user of this platform has that e-mail address.", "Invite the user first.")
+            raise NotFound(
+                "No user of this platform has that e-mail address.",
+                "Invite the user first: wl.invite_user(email), or bettong tokens create EMAIL --invite.",
+            )
         return user
 
     def _record(self, principal: Principal, action: str, user: User) -> None:

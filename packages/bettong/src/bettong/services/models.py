@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import threading
 import time
@@ -33,6 +34,7 @@ ARCHITECTURES = ("x86", "arm", "power10")
 RUNTIME = "flight"  # what the reference system calls models in an environment of their own
 IMAGE = f"bettong/model-worker:{__version__}"
 MAX_SUMMARY = 500
+NO_SPACE = "There is no space left on the platform's disk. Free some, then upload the model again."
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +138,9 @@ class ModelService:
         arch, accel = _check_target(upload.arch or self._arch, upload.accel or "none")
         file_name = _base_name(upload.file_name)
         if not native and not zipfile.is_zipfile(file):
-            raise BadInput("Not a valid ZIP file.", "Zip the model's folder and upload that file.")
+            raise BadInput(
+                "Not a valid ZIP file.", "Zip the model's files (not the folder they lie in) and upload that."
+            )
         file.seek(0)
         sha, size = self._artifacts.put(file, max_bytes=self._max_upload_bytes)
         version = self._models.add_version(
@@ -194,15 +198,17 @@ class ModelService:
             done = (self._load_native if is_native(version.framework) else self._build)(version, report)
         except BettongError as fault:
             report(f"ERROR: {fault}")
-            done = self._models.set_status(version_id, ModelStatus.ERROR, error_summary=_first_line(fault.problem))
-        except Exception:
-            log.exception("packaging_failed model_version=%d model=%s", version_id, version.name)
-            report("ERROR: packaging stopped on an error inside the platform; its log has the details.")
-            done = self._models.set_status(
-                version_id,
-                ModelStatus.ERROR,
-                error_summary="internal: packaging stopped on an error inside the platform. Tell its operator.",
-            )
+            summary = f"{_first_line(fault.problem)} {fault.next_step}".rstrip()
+            done = self._models.set_status(version_id, ModelStatus.ERROR, error_summary=summary)
+        except Exception as fault:
+            if isinstance(fault, OSError) and fault.errno in (errno.ENOSPC, errno.EDQUOT):
+                report(f"ERROR: {NO_SPACE}")
+                summary = NO_SPACE
+            else:
+                log.exception("packaging_failed model_version=%d model=%s", version_id, version.name)
+                report("ERROR: packaging stopped on an error inside the platform; its log has the details.")
+                summary = "internal: packaging stopped on an error inside the platform. Tell its operator."
+            done = self._models.set_status(version_id, ModelStatus.ERROR, error_summary=summary)
         with self._packaged:
             self._packaged.notify_all()
         return done

@@ -9,6 +9,7 @@ from bettong.domain.logs import topic_of
 from bettong.domain.names import check_pipeline_name
 from bettong.domain.pipelines import parse_steps
 from bettong.errors import BadInput, Conflict, NotFound
+from bettong.services.deployment_search import visible_pipeline
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -140,13 +141,7 @@ class PipelineService:
 
     def by_id(self, principal: Principal, pipeline_id: int) -> Pipeline:
         """Raises NotFound."""
-        try:
-            pipeline = self._pipelines.get(pipeline_id)
-        except NotFound:
-            pipeline = None
-        if pipeline is None or not principal.may_see(pipeline.workspace_id):
-            raise NotFound(f"There is no pipeline with id {pipeline_id} that you may see.", "List the pipelines.")
-        return pipeline
+        return visible_pipeline(self._pipelines, principal, pipeline_id)
 
     def _by_name(self, principal: Principal, name: str, workspace_id: int) -> Pipeline:
         self._workspaces.visible(principal, workspace_id)

@@ -179,7 +179,10 @@ class WorkspaceService:
         if email is None:
             raise BadInput("Neither 'email' nor 'user_id' was given.", "Send one of them.")
         if (user := self._users.by_email(email)) is None:
-            raise NotFound("No user of this platform has that e-mail address.", "Invite the user first.")
+            raise NotFound(
+                "No user of this platform has that e-mail address.",
+                "Invite the user first: wl.invite_user(email), or bettong tokens create EMAIL --invite.",
+            )
         return user
 
     def _contents(self, workspaces: Iterable[Workspace]) -> list[Contents]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from sqlalchemy import ColumnElement, Row, Select, and_, delete, insert, or_, select
+from sqlalchemy import ColumnElement, Row, Select, and_, delete, exists, insert, or_, select
 from sqlalchemy import Connection as Transaction
 
 from bettong.domain.connections import Connection
@@ -61,8 +61,10 @@ class SqlConnectionStore:
         query, names = select(*_SHOWN), _names()
         if seen_by is not None:
             told = list(workspace_ids)
-            linked = select(connection_links.c.connection_id).where(connection_links.c.workspace_id.in_(told))
-            query = query.where(or_(connections.c.created_by == seen_by, connections.c.id.in_(linked)))
+            linked = exists().where(  # asked per row: a page must not gather every link of the workspaces first
+                connection_links.c.connection_id == connections.c.id, connection_links.c.workspace_id.in_(told)
+            )
+            query = query.where(or_(connections.c.created_by == seen_by, linked))
             names = names.where(connection_links.c.workspace_id.in_(told))
         with self._database.read() as tx:
             rows = _page(tx, query, connections.c.seq, limit, after)

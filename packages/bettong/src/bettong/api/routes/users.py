@@ -7,7 +7,7 @@ from fastapi import APIRouter
 from bettong.api import replies
 from bettong.api.answers import Answer
 from bettong.api.auth import Caller, Uses
-from bettong.api.requests import Email, Invite, UsersQuery
+from bettong.api.requests import Email, Invite, TokenCreate, UsersQuery
 from bettong.api.strict_json import StrictRoute, may_be_absent
 from bettong.api.wire import user_record
 
@@ -23,6 +23,14 @@ def query(caller: Caller, services: Uses, body: Annotated[UsersQuery, may_be_abs
 def invite(caller: Caller, services: Uses, body: Invite) -> Answer:
     """For administrators. An address that is known already is answered with its user."""
     return Answer({"id": services.identity.invite(caller, body.email, password=body.password).id})
+
+
+@router.post("/create_token", summary="Give a user an API token", response_model=replies.NewToken)
+def create_token(caller: Caller, services: Uses, body: TokenCreate) -> Answer:
+    """For administrators. The token is told this once; what the platform keeps is its SHA-256."""
+    token, user = services.identity.create_token(caller, body.email, body.label)
+    told = {"token": token, "user_id": user.id, "user_email": user.email}
+    return Answer(told, headers={"cache-control": "no-store"})
 
 
 @router.post("/activate", summary="Let a user in", response_model=replies.Done)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import time
 from math import prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import onnxruntime
 import pyarrow as pa
 
 from bettong.domain.deployments import ObservedWorker, State
@@ -25,6 +25,8 @@ from bettong.errors import BadInput, ModelFailed, Unavailable
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import onnxruntime
+
     from bettong.domain.deployments import ModelSpec
     from bettong.domain.tensors import Graph
     from bettong.engine.sessions import Sessions
@@ -34,6 +36,8 @@ if TYPE_CHECKING:
 INLINE_NS = 2_000_000  # what is expected to take longer runs beside the event loop
 FREE_SIZE = 8  # what dynamic dimensions of a made-up row are given
 HOLDS = "no sandbox of its own: it runs in the replica"
+
+log = logging.getLogger("bettong.engine")
 
 
 class OnnxRunner:
@@ -86,7 +90,7 @@ class OnnxRunner:
     async def predict(self, rows: pa.Table) -> pa.Table:
         if (prompt := self.predict_now(rows)) is not None:
             return prompt
-        options = onnxruntime.RunOptions()
+        options = _run_options()
         loop = asyncio.get_running_loop()
         self._beside.add(options)
         try:
@@ -113,7 +117,7 @@ class OnnxRunner:
         size = rows.nbytes
         if self._cost.expected_ns(size) > INLINE_NS:
             return None
-        answer, took_ns = self._timed(self._session, rows, onnxruntime.RunOptions())
+        answer, took_ns = self._timed(self._session, rows, _run_options())
         self._cost.took(size, took_ns)
         return answer
 
@@ -193,7 +197,8 @@ class OnnxRunner:
 
         try:
             took_ns = await asyncio.get_running_loop().run_in_executor(self._sessions.pool, run)
-        except Exception:
+        except Exception as failed:  # a made-up row may not suit the model; a request that does not is answered so
+            log.info("warm_up_failed model=%s error=%s", self._model.uid, type(failed).__name__)
             return
         self._cost.took(size, took_ns)
 
@@ -251,6 +256,12 @@ class OnnxRunner:
         return ModelFailed(
             f"Model '{self._model.name}' failed: {words}", "Look at the request's values and at the model's graph."
         )
+
+
+def _run_options() -> onnxruntime.RunOptions:
+    import onnxruntime  # there since the session is
+
+    return onnxruntime.RunOptions()
 
 
 def graph_of(session: onnxruntime.InferenceSession) -> Graph:

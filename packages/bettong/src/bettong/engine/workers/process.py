@@ -121,7 +121,8 @@ class WorkerProcess:
         """The last line that this run left in its log, '' without one."""
         with contextlib.suppress(OSError), self._log_file.open("rb") as log:
             size = log.seek(0, os.SEEK_END)
-            log.seek(max(self._log_start, size - LAST_WORDS_BYTES))
+            began = self._log_start if self._log_start <= size else 0  # it was cut meanwhile
+            log.seek(max(began, size - LAST_WORDS_BYTES))
             lines = [line.strip() for line in log.read().decode("utf-8", "replace").splitlines()]
             return next((line for line in reversed(lines) if line), "")
         return ""

@@ -202,14 +202,20 @@ class Supervisor:
 
         def wake() -> None:
             self._timers.discard(timer)
-            self._apply(lifecycle.on_tick(self._worker, self._now()))
+            if self._now() < at_s:  # uvloop counts whole milliseconds: a tick before its time would decide nothing
+                self._wake_at(at_s)
+            else:
+                self._apply(lifecycle.on_tick(self._worker, self._now()))
 
         timer = loop.call_at(at_s, wake)
         self._timers.add(timer)
 
     def _raised(self, error: str, message: str) -> ModelFailed:
         words = f"{error}: {message}" if message else error
-        return ModelFailed(f"Model '{self._name}' failed: {words}", "The worker's log has the traceback.")
+        return ModelFailed(
+            f"Model '{self._name}' failed: {words.rstrip('.')}.",
+            "The traceback is in its log: bettong logs --deployment LABEL --model MODEL.",
+        )
 
     @staticmethod
     def _now() -> float:
