@@ -444,12 +444,20 @@ async def picky(rows: Rows) -> Rows:
     return [{"count": row["count"]} for row in rows]
 
 
-HEADERS: dict[str, str | None] = {
-    "host": "127.0.0.1:8080",
-    "content-type": "application/json",
-    "x-request-id": "r-1",
-    "authorization": f"Bearer {access_token(life_s=60)}",
-}
+def plain_headers() -> dict[str, str | None]:
+    """With a token of this moment: one made at import has expired when a slow suite comes to its test."""
+    return {
+        "host": "127.0.0.1:8080",
+        "content-type": "application/json",
+        "x-request-id": "r-1",
+        "authorization": f"Bearer {access_token(life_s=60)}",
+    }
+
+
+def as_fields(headers: dict[str, str | None]) -> list[tuple[bytes, bytes]]:
+    return [(name.encode(), value.encode()) for name, value in headers.items() if value is not None]
+
+
 ODD_HEADERS: list[dict[str, str | None]] = [
     {}, {"host": None}, {"host": "evil.example.com"}, {"authorization": None}, {"authorization": "Bearer x"},
     {"content-type": "text/plain"}, {"content-type": "application/vnd.apache.arrow.file"}, {"accept": "*/*"},
@@ -471,7 +479,7 @@ ODD_HEADERS: list[dict[str, str | None]] = [
 def test_what_is_answered_at_once_is_what_a_task_would_answer(
     body: bytes, changes: dict[str, str | None], query: str, path: str, method: str, refusal: Exception | None
 ) -> None:
-    headers = HEADERS | changes
+    headers = plain_headers() | changes
     spec = deployment_spec(max_body_bytes=900)
     task_log, now_log = MemoryLog(refusal=refusal), MemoryLog(refusal=refusal)
     in_a_task, at_once = (
@@ -479,9 +487,8 @@ def test_what_is_answered_at_once_is_what_a_task_would_answer(
         for kind, log in ((InProcessRunner, task_log), (PromptRunner, now_log))
     )
 
-    given_headers = [(name.encode(), value.encode()) for name, value in headers.items() if value is not None]
     target = f"{path}?{query}" if query else path
-    now = at_once.now(method.encode(), target.encode(), given_headers, body)
+    now = at_once.now(method.encode(), target.encode(), as_fields(headers), body)
 
     if now is None:
         assert (now_log.answered, now_log.failed) == ([], [])
@@ -511,7 +518,7 @@ def told(rows: Any) -> Any:
 
 
 def test_a_plain_inference_is_answered_at_once() -> None:
-    headers = [(name.encode(), value.encode()) for name, value in HEADERS.items() if value is not None]
+    headers = as_fields(plain_headers())
     app = inference_app([PromptRunner(forecast)])
 
     reply = app.now(b"POST", b"/infer?dataset[]=out", headers, BODY)
@@ -539,7 +546,7 @@ def test_a_later_step_that_takes_long_is_not_tried_at_once_again() -> None:
     spec = deployment_spec(models=(model_spec("a"), model_spec("b")))
     runners = [PromptRunner(function, FORECAST_IN, FORECAST_IN) for function in (quick, slow)]
     app = inference_app(runners, spec=spec)
-    headers = [(name.encode(), value.encode()) for name, value in HEADERS.items() if value is not None]
+    headers = as_fields(plain_headers())
 
     assert [app.now(b"POST", b"/infer", headers, BODY) for _ in range(5)] == [None] * 5
     assert calls == ["quick"]
