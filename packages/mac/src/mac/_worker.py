@@ -18,7 +18,7 @@ import traceback
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
 from mac._frames import ColumnReader, write_answer
-from mac._step import find_step
+from mac._loaders import load
 
 READ_BYTES = 1 << 18
 MAX_BODY_BYTES = 1 << 31
@@ -35,7 +35,7 @@ def main() -> None:
     if message is None:
         return
     try:
-        step = Step(find_step(_enter(message[0]["folder"])), message[0]["output"], message[0]["input"])
+        step = _loaded(message[0])
     except BaseException as failed:  # sys.exit() at the top of a model's file is a failed load, too
         channel.fail(None, failed)
         return
@@ -55,8 +55,15 @@ def main() -> None:
             channel.send({"do": "result", "id": header["id"], "columns": columns}, buffers)
 
 
+def _loaded(message: Dict[str, Any]) -> Step:
+    """What the `load` message asks for."""
+    inputs, outputs = message["input"], message["output"]
+    folder = _enter(message["folder"])
+    return Step(load(message["framework"], folder, inputs, outputs, message["config"]).predict, outputs, inputs)
+
+
 class Step:
-    """A `process_data` and the schemas it answers for."""
+    """A model's `predict` and the schemas it answers for."""
 
     def __init__(self, function: Callable[..., Any], output: List[Dict[str, Any]], input: List[Dict[str, Any]]) -> None:
         self._function = function

@@ -127,6 +127,7 @@ class ModelSpec:
     load_timeout_s: float = 120.0
     env: dict[str, str] = field(default_factory=dict)
     row_by_row: bool = False  # batch_config "single"; native models act on it
+    framework_config: dict[str, Any] = field(default_factory=dict)  # what the model's loader is told besides
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""A Python step, run by a worker process in the model's own environment."""
+"""A model of any framework that is not native, run by a worker process in the model's own environment."""
 
 from __future__ import annotations
 
@@ -31,7 +31,13 @@ class PythonRunner:
         self._input = check_model_schema("input schema", decode_schema_text(model.input_schema))
         self._output = check_model_schema("output schema", decode_schema_text(model.output_schema))
         plan = Plan(Path(model.environment), Path(model.folder), scratch, log_file, threads, model.env)
-        load = {"folder": model.folder, "input": _fields(self._input), "output": _fields(self._output)}
+        load = {
+            "framework": model.framework,
+            "config": model.framework_config,
+            "folder": model.folder,
+            "input": _fields(self._input),
+            "output": _fields(self._output),
+        }
         self._supervisor = Supervisor(model.name, model.uid, plan, load, Patience(load_s=model.load_timeout_s))
 
     @property
