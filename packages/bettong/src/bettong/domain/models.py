@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from datetime import datetime
 
 
 class Framework(StrEnum):
-    """Frameworks this release can run. Later ones are added here and in `packaging`."""
+    """Frameworks this release can run. Later ones are added here, in `packaging.frameworks` and in `mac._loaders`."""
 
     ONNX = "onnx"
     PYTHON = "python"
+    SKLEARN = "sklearn"
+    XGBOOST = "xgboost"
+    CUSTOM = "custom"
+    MLFLOW = "mlflow"
+
+
+ZIPS_ONLY = frozenset({Framework.PYTHON, Framework.CUSTOM, Framework.MLFLOW})
+TRIED_AS_NATIVE = frozenset({Framework.SKLEARN, Framework.XGBOOST})
 
 
 def is_native(framework: str) -> bool:
@@ -22,9 +31,22 @@ def is_native(framework: str) -> bool:
     return framework == Framework.ONNX
 
 
+def comes_as_zip(framework: str) -> bool:
+    """Whether an upload of this framework has to be a zip; others may be single files."""
+    return framework in ZIPS_ONLY
+
+
+def first_status(framework: str) -> ModelStatus:
+    """What a new version waits for (spec 4.5). Some frameworks pass through the statuses of native loading although
+    nothing of them loads there in this release: people's scripts know them."""
+    if is_native(framework) or framework in TRIED_AS_NATIVE:
+        return ModelStatus.PENDING_LOAD_NATIVE
+    return ModelStatus.PENDING_LOAD_CONTAINER
+
+
 def default_runtime(framework: str) -> str:
     """The `runtime` of a new version's first config (spec 1.5): what runs outside the replica is "flight"."""
-    return framework if framework in ("onnx", "tensorflow") else "flight"
+    return framework if framework in ("onnx", "tensorflow", "mlflow") else "flight"
 
 
 class ModelStatus(StrEnum):
@@ -70,6 +92,7 @@ class NewModelVersion:
     sha: str
     input_schema: bytes | None
     output_schema: bytes | None
+    framework_config: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +124,7 @@ class ModelVersion:
     created_by: str
     created_at: datetime
     updated_at: datetime
+    framework_config: Mapping[str, Any] = field(default_factory=dict)  # {"model_path": "./model/"}: for its loader
 
     @property
     def uid(self) -> str:

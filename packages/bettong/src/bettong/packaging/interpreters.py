@@ -46,10 +46,15 @@ class Interpreter:
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What an artifact says about its interpreter; `said_by` names the file."""
+    """What an artifact says about its interpreter; `said_by` names the file, or what else asks for it.
+
+    `example` is a version that would do, `otherwise` what a person can do besides installing it.
+    """
 
     allowed: SpecifierSet
     said_by: str
+    example: str = ""
+    otherwise: str = ""
 
 
 def discover(*, first: Iterable[str] = (), folders: Iterable[Path] = (), pyenv_root: Path) -> dict[Minor, list[Path]]:
@@ -116,7 +121,8 @@ class Interpreters:
         raise BadInput(
             f"{wish.said_by} asks for Python {asked}, which is not installed on the platform's machine. "
             f"Installed are: {', '.join(f'{a}.{b}' for a, b in sorted(self._found))}.",
-            f"Install it (for example: pyenv install {asked}), or name its path in BETTONG_PYTHONS; then upload again.",
+            f"Install it (for example: pyenv install {wish.example or asked}), or name its path in BETTONG_PYTHONS; "
+            f"then upload again.{wish.otherwise and ' ' + wish.otherwise}",
         )
 
 

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import uv
 
-from bettong.domain.models import Framework, is_native
+from bettong.domain.models import is_native
 from bettong.domain.tensors import GRAPH_FILE, MODEL_FILE
-from bettong.errors import UnsupportedFormat
 from bettong.packaging.artifact import UnpackLimits, unpack
-from bettong.packaging.contract import check_python_step
 from bettong.packaging.environment import EnvironmentBuilder
+from bettong.packaging.frameworks import content_folder, family_of, head_of, way_of
 from bettong.packaging.graph import look_into, read_description
 from bettong.packaging.index import IndexOptions
 from bettong.packaging.interpreters import Interpreters, discover, wish_of
@@ -81,28 +81,29 @@ class LocalPackager:
         """Fetch, check and unpack the artifact; the folder. Nothing of it is run.
 
         Raises:
-            BadInput: it is not a zip that holds exactly one Python step; it says what is wrong.
+            BadInput: it is not what a model of its framework has to be; it says what is wrong.
             UnsupportedFormat: the framework is not one of those that run in an environment.
         """
-        if version.framework != Framework.PYTHON:
-            raise UnsupportedFormat(
-                f"Framework '{version.framework}' is not one that this release runs in an environment.",
-                f"It runs so: {Framework.PYTHON}.",
-            )
+        way = way_of(version.framework)
         folder = self.folder_of(version)
         report(f"Artifact unpacked: {sum(1 for p in folder.rglob('*') if p.is_file())} files.")
-        report(f"Found process_data in {check_python_step(folder)}.")
+        for line in way.look(folder, version.framework_config).found:
+            report(line)
         return folder
 
     def build(self, version: ModelVersion, folder: Path, report: Callable[[str], None]) -> Path:
-        """Build or find the environment for the artifact's requirements; its folder.
+        """Build or find the environment for the artifact's requirements, and for what its files show that it needs.
 
         Raises:
             BadInput: the requirements cannot be taken or not installed.
             Unavailable: the package index cannot be reached.
         """
-        requirements = read_requirements(folder, version.requirements)
-        recipe = self._environments.recipe(requirements, wish_of(folder))
+        needs = way_of(version.framework).look(folder, version.framework_config)
+        content = content_folder(folder)
+        requirements = read_requirements(content, version.requirements, needs.requirements, needs.instead)
+        for asked, taken in requirements.swapped:
+            report(f"Requirement '{asked}' is answered by '{taken}': the same library in a smaller build.")
+        recipe = self._environments.recipe(requirements, wish_of(content) or needs.python)
         return self._environments.build(recipe, report)
 
     def graph_of(self, version: ModelVersion, report: Callable[[str], None] = lambda _: None) -> Graph:
@@ -117,7 +118,9 @@ class LocalPackager:
         """Where the unpacked artifact of a ready version lies; unpacks it again when it is gone."""
         if is_native(version.framework):
             return self._native(version.sha, lambda _: None)
-        return self._unpacked(version.sha, self._models / version.sha, self._unzip)
+        family = family_of(version.framework)
+        name = version.sha if family == "python" else f"{family}-{version.sha}"
+        return self._unpacked(version.sha, self._models / name, partial(self._lay_out, version.framework))
 
     def environment_of(self, version: ModelVersion) -> Path:
         """The built environment of a ready version. Builds it again when it is gone, or when the platform was updated
@@ -136,8 +139,14 @@ class LocalPackager:
 
         return self._unpacked(sha, self._models / f"onnx-{sha}", look)
 
-    def _unzip(self, archive: Path, folder: Path) -> None:
-        unpack(archive, folder, self._limits)
+    def _lay_out(self, framework: str, archive: Path, folder: Path) -> None:
+        """A single file goes into a folder of its own, a zip is unpacked."""
+        if name := way_of(framework).single(archive, head_of(archive)):
+            folder.mkdir(mode=0o755)
+            archive.rename(folder / name).chmod(0o444)
+            make_read_only(folder)
+        else:
+            unpack(archive, folder, self._limits)
 
     def _unpacked(self, sha: str, folder: Path, fill: Callable[[Path, Path], object]) -> Path:
         """`folder`, once it is there as a whole: `fill(archive, staged folder)` makes its content."""

@@ -27,7 +27,7 @@ from packaging.utils import (
 from bettong.errors import BadInput
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
 FILE_NAME = "requirements.txt"
@@ -66,7 +66,8 @@ _VCS = re.compile(r"(git|hg|svn|bzr)(\+|@|:)", re.IGNORECASE)
 class Requirements:
     """What is to be installed. `lines` and `constraints` are safe for uv's files, `options` for its command line.
 
-    `own` are our distributions that were asked for by some name; `replaced` the lines as written.
+    `own` are our distributions that were asked for by some name; `replaced` the lines as written. `swapped` are lines
+    that another distribution with the same code answers: (as written, as taken).
     """
 
     wanted: tuple[Requirement, ...] = ()
@@ -75,17 +76,20 @@ class Requirements:
     options: tuple[str, ...] = ()
     own: frozenset[str] = frozenset()
     replaced: tuple[str, ...] = ()
+    swapped: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(slots=True)
 class _Reader:
     folder: Path
+    instead: Mapping[str, str]
     wanted: list[Requirement] = field(default_factory=list)
     lines: list[str] = field(default_factory=list)
     constraints: list[str] = field(default_factory=list)
     options: list[str] = field(default_factory=list)
     own: set[str] = field(default_factory=set)
     replaced: list[str] = field(default_factory=list)
+    swapped: list[tuple[str, str]] = field(default_factory=list)
 
     def read_file(self, path: Path, *, constraint: bool, depth: int) -> None:
         name = path.relative_to(self.folder).as_posix()
@@ -107,6 +111,10 @@ class _Reader:
             if not constraint:
                 self.own.add(own)
             return
+        if (other := self.instead.get(canonicalize_name(requirement.name))) and not requirement.url:
+            asked, hashes = str(requirement), []  # of other files
+            requirement.name, requirement.extras = other, set()
+            self.swapped.append((asked, str(requirement)))
         kept = " ".join([str(requirement), *(f"--hash={h}" for h in hashes)])
         self.wanted.append(requirement)
         (self.constraints if constraint else self.lines).append(kept)
@@ -145,19 +153,34 @@ class _Reader:
         self.read_file(target, constraint=name in ("-c", "--constraint"), depth=depth + 1)
 
 
-def read_requirements(folder: Path, more: Sequence[str] = ()) -> Requirements:
+def read_requirements(
+    folder: Path,
+    more: Sequence[str] = (),
+    unless_named: Sequence[str] = (),
+    instead: Mapping[str, str] | None = None,
+) -> Requirements:
     """Read `folder`/requirements.txt, if there is one, and the lines `more` that came with the upload.
+
+    `unless_named` are lines for distributions that neither of them names a version of. `instead` maps names of
+    distributions to those that are taken for them.
 
     Raises:
         BadInput: a line cannot be taken; it says which and why.
     """
-    reader = _Reader(folder.resolve())
+    reader = _Reader(folder.resolve(), instead or {})
     path = reader.folder / FILE_NAME
     if path.is_file():
         reader.read_file(path, constraint=False, depth=0)
     for number, text in enumerate(more, 1):
         for _, line in _logical_lines(text):
             reader.read_line(line, f"The upload's requirement {number}", None, constraint=False, depth=0)
+    decided = {canonicalize_name(r.name) for r in reader.wanted if r.specifier or r.url}
+    named = {canonicalize_name(r.name) for r in reader.wanted}
+    for text in unless_named:
+        requirement = Requirement(text)
+        name = canonicalize_name(requirement.name)
+        if name not in (decided if requirement.specifier else named):
+            reader.read_line(text, "What the model needs", None, constraint=False, depth=0)
     return Requirements(
         wanted=tuple(reader.wanted),
         lines=tuple(dict.fromkeys(reader.lines)),
@@ -165,6 +188,7 @@ def read_requirements(folder: Path, more: Sequence[str] = ()) -> Requirements:
         options=tuple(reader.options),
         own=frozenset(reader.own),
         replaced=tuple(dict.fromkeys(reader.replaced)),
+        swapped=tuple(dict.fromkeys(reader.swapped)),
     )
 
 

@@ -39,6 +39,7 @@ def model_spec(
         output_schema=_text(version, "output_schema", config.output_schema),
         load_timeout_s=load_timeout_s,
         env=dict(env or {}),
+        framework_config=dict(version.framework_config),
         row_by_row=config.batch_config == "single",
     )
 

@@ -7,18 +7,26 @@ import logging
 import threading
 import time
 import zipfile
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, BinaryIO
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from bettong import __version__
-from bettong.domain.models import Framework, ModelConfig, ModelStatus, NewModelVersion, is_native
+from bettong.domain.models import (
+    Framework,
+    ModelConfig,
+    ModelStatus,
+    NewModelVersion,
+    comes_as_zip,
+    first_status,
+    is_native,
+)
 from bettong.domain.names import check_dns_name
 from bettong.domain.schema import check_model_schema, decode_schema, decode_schema_text, encode_schema
 from bettong.errors import BadInput, BettongError, NotFound, UnsupportedFormat
 from bettong.services.model_specs import model_spec
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
     from datetime import datetime
 
     from bettong.domain.identity import Principal, Workspace
@@ -52,6 +60,7 @@ class Upload:
     accel: str | None = None
     input_schema: str | None = None
     output_schema: str | None = None
+    framework_config: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +146,7 @@ class ModelService:
         output_schema = read_schema("output_schema", upload.output_schema)
         arch, accel = _check_target(upload.arch or self._arch, upload.accel or "none")
         file_name = _base_name(upload.file_name)
-        if not native and not zipfile.is_zipfile(file):
+        if comes_as_zip(upload.framework) and not zipfile.is_zipfile(file):
             raise BadInput(
                 "Not a valid ZIP file.", "Zip the model's files (not the folder they lie in) and upload that."
             )
@@ -158,8 +167,9 @@ class ModelService:
                 sha=sha,
                 input_schema=input_schema,
                 output_schema=output_schema,
+                framework_config=_checked_config(upload.framework, upload.framework_config),
             ),
-            ModelStatus.PENDING_LOAD_NATIVE if native else ModelStatus.PENDING_LOAD_CONTAINER,
+            first_status(upload.framework),
             principal.user_id,
         )
         self._wake()
@@ -214,7 +224,10 @@ class ModelService:
         return done
 
     def _build(self, version: ModelVersion, report: Callable[[str], None]) -> ModelVersion:
-        """A model with an environment of its own: check the zip, build, load once."""
+        """A model with an environment of its own: check the artifact, build, load once."""
+        if first_status(version.framework) is ModelStatus.PENDING_LOAD_NATIVE:
+            self._models.set_status(version.id, ModelStatus.ATTEMPTING_LOAD_NATIVE)
+            self._models.set_status(version.id, ModelStatus.PENDING_LOAD_CONTAINER)
         version = self._models.set_status(version.id, ModelStatus.ATTEMPTING_LOAD_CONTAINER)
         folder = self._packager.check(version, report)
         environment = self._packager.build(version, folder, report)
@@ -390,6 +403,17 @@ def _check_framework(framework: str) -> None:
         raise UnsupportedFormat(
             "This release does not run models of that framework.", f"Frameworks it runs: {', '.join(known)}."
         )
+
+
+def _checked_config(framework: str, config: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of a framework that takes some (spec 4.7)."""
+    if not config:
+        return {}
+    if framework != Framework.CUSTOM:
+        raise BadInput("The upload has a framework_config, which models of this framework do not take.", "Leave it out.")
+    if not isinstance(config.get("model_path", ""), str):
+        raise BadInput("The framework_config's model_path is not text.", "Send a path, such as './model/'.")
+    return dict(config)
 
 
 def _check_target(arch: str, accel: str) -> tuple[str, str]:

@@ -1,0 +1,1 @@
+"""One module per framework or family: how its models come as files, and what they need. See `packaging.frameworks`."""
