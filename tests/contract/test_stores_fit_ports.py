@@ -14,6 +14,7 @@ from bettong.storage.audit import SqlAuditStore
 from bettong.storage.connections import SqlConnectionStore
 from bettong.storage.deployments import SqlDeploymentStore
 from bettong.storage.facts import SqlFactStore
+from bettong.storage.jobs import SqlJobStore
 from bettong.storage.models import SqlModelStore
 from bettong.storage.pipelines import SqlPipelineStore
 from bettong.storage.users import SqlUserStore
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
         ports.ConnectionStore,
         ports.AuditStore,
         ports.FactStore,
+        ports.JobStore,
         ports.Keyring,
         ports.ArtifactStore,
     ]:
@@ -45,6 +47,7 @@ if TYPE_CHECKING:
             stores.connections,
             stores.audit,
             stores.facts,
+            stores.jobs,
             ring,
             artifacts,
         )
@@ -61,6 +64,7 @@ if TYPE_CHECKING:
         (ports.ConnectionStore, SqlConnectionStore),
         (ports.AuditStore, SqlAuditStore),
         (ports.FactStore, SqlFactStore),
+        (ports.JobStore, SqlJobStore),
         (ports.Keyring, KeyRing),
         (ports.ArtifactStore, Artifacts),
     ],

@@ -35,6 +35,7 @@ class Job:
     new attempt goes on, `result` what came of it; `error` names problem and next step.
 
     A job whose server died is RUNNING without anyone at it: the next server claims it again and adds to `attempts`.
+    `connection_ids` are the connections that it reads or writes: who would delete one is told of the job.
     """
 
     id: str
@@ -52,3 +53,13 @@ class Job:
     position: str | None = None
     result: Mapping[str, Any] | None = None
     error: str = ""
+    connection_ids: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class JobLine:
+    """One line of a job's log; `seq` grows, and is where a reader goes on."""
+
+    seq: int
+    at: datetime
+    text: str

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
     import pyarrow as pa
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from bettong.domain.connections import Connection
     from bettong.domain.deployments import Deployment, DeploymentSpec, ModelSpec, Observed
     from bettong.domain.identity import AuditEvent, Member, Role, User, Workspace
+    from bettong.domain.jobs import Job, JobKind, JobLine, JobState
     from bettong.domain.logs import LogPage, LogQuery, LogShape, TopicInfo
     from bettong.domain.models import Model, ModelConfig, ModelStatus, ModelVersion, NewModelVersion
     from bettong.domain.pipelines import Pipeline, PipelineVersion
@@ -186,6 +187,61 @@ class FactStore(Protocol):
     def put(self, name: str, value: bytes) -> None: ...
 
 
+class JobStore(Protocol):
+    """Keeps jobs and hands each to one server at a time.
+
+    A claim lasts for a lease, which its server renews. `attempt` is the `attempts` of the job as it was claimed: a
+    call with an older one changes nothing and returns None, so a server that was thought dead does no harm.
+    """
+
+    def add(self, job: Job) -> None: ...
+    def get(self, job_id: str) -> Job: ...
+    def all(
+        self,
+        workspace_ids: Iterable[int] | None,
+        *,
+        kinds: Iterable[JobKind] | None = None,
+        unended: bool = False,
+        connection_id: str | None = None,
+        limit: int | None = None,
+    ) -> list[Job]:
+        """Of these workspaces, or of all for None; newest first. `connection_id`: those that read or write it."""
+
+    def claim(self, server: str, *, lease_s: float, kinds: Iterable[JobKind] | None = None) -> Job | None:
+        """The oldest job that is pending, or runs without anyone at it, now RUNNING with one attempt more; None when
+        there is none. Of several servers that claim at once each gets another job."""
+
+    def renew(self, job_id: str, attempt: int, *, lease_s: float) -> Job | None:
+        """The job as it is now, `cancel_asked` included; None when it ended or another server has it."""
+
+    def release(self, server: str) -> int:
+        """Let go of what `server` had, for others to claim at once: its last run's at its start, all at its end.
+        How many jobs that were."""
+
+    def report(
+        self, job_id: str, attempt: int, *, progress: Mapping[str, Any] | None = None, position: str | None = None
+    ) -> Job | None:
+        """Keep how far it is; what is None stays as it was. The job, or None as `renew`."""
+
+    def finish(
+        self,
+        job_id: str,
+        attempt: int,
+        state: JobState,
+        *,
+        result: Mapping[str, Any] | None = None,
+        error: str = "",
+    ) -> Job | None:
+        """End it, for good. The job, or None as `renew`."""
+
+    def ask_cancel(self, job_id: str) -> Job:
+        """A pending job is CANCELLED at once, a running one has `cancel_asked`; one that ended stays as it is."""
+
+    def append_log(self, job_id: str, lines: Sequence[str]) -> None: ...
+    def log(self, job_id: str, *, after: int = 0, limit: int | None = None) -> list[JobLine]:
+        """The last `limit` lines (None: all) of those with a `seq` above `after`, oldest first."""
+
+
 # --- secrets, artifacts, packaging ----------------------------------------------------------------------------------
 
 
@@ -256,20 +312,20 @@ class Runtime(Protocol):
 class LogWriter(Protocol):
     """One per replica process and topic pair; not shared between processes."""
 
-    def append(self, rows: pa.RecordBatch, *, failed: bool = False) -> None:
-        """The rows have been handed to the operating system (`write(2)` returned) when this returns.
+    def append(self, rows: pa.RecordBatch, *, failed: bool = False) -> int:
+        """The rows have been handed to the operating system (`write(2)` returned) when this returns the bytes of them.
 
         Columns are flat (`time, in.*, out.*, anomaly.*, metadata.*`). A failed inference goes to the failures topic.
         Raises StorageFull when the disk is.
         """
 
-    def append_request(self, shape: LogShape, time_ms: int, shared: Sequence[Any], rows: pa.RecordBatch) -> None:
+    def append_request(self, shape: LogShape, time_ms: int, shared: Sequence[Any], rows: pa.RecordBatch) -> int:
         """The same for the rows of one answered request, without repeating what they share.
 
         `rows` has the columns of `shape.by_row`, at least one row; `shared` the values of `shape.shared`.
         """
 
-    def append_row(self, shape: LogShape, time_ms: int, shared: Sequence[Any], values: Sequence[Any]) -> None:
+    def append_row(self, shape: LogShape, time_ms: int, shared: Sequence[Any], values: Sequence[Any]) -> int:
         """The same for one row of numbers, without an Arrow array of it.
 
         `values` has a numpy array for each column of `shape.by_row`, which are numbers or lists of numbers: of the

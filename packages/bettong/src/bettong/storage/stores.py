@@ -10,6 +10,7 @@ from bettong.storage.connections import SqlConnectionStore
 from bettong.storage.database import Database, open_database
 from bettong.storage.deployments import SqlDeploymentStore
 from bettong.storage.facts import SqlFactStore
+from bettong.storage.jobs import SqlJobStore
 from bettong.storage.migrations import migrate
 from bettong.storage.models import SqlModelStore
 from bettong.storage.pipelines import SqlPipelineStore
@@ -33,6 +34,7 @@ class Stores:
     connections: SqlConnectionStore
     audit: SqlAuditStore
     facts: SqlFactStore
+    jobs: SqlJobStore
     database: Database = field(repr=False)
 
     def close(self) -> None:
@@ -74,5 +76,6 @@ def open_stores(url: str, *, clock: Clock = utc_now) -> Stores:
         connections=SqlConnectionStore(database, clock),
         audit=SqlAuditStore(database),
         facts=SqlFactStore(database),
+        jobs=SqlJobStore(database, clock),
         database=database,
     )

@@ -179,6 +179,7 @@ model_configs = Table(
     Column("input_schema", LargeBinary),
     Column("output_schema", LargeBinary),
     _text("batch_config", nullable=True),
+    Column("dynamic_batching_config", _Json),
     Index(None, "model_version_id"),
     sqlite_autoincrement=True,
 )
@@ -276,6 +277,53 @@ audit_events = Table(
     _text("subject_id"),
     _text("subject_name"),
     Index(None, "subject_kind", "subject_id"),
+    sqlite_autoincrement=True,
+)
+
+# `server` has the job until `leased_until`; another one may claim a running job whose lease is over or was given up.
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("seq", _Serial, primary_key=True),
+    Column("id", Text, nullable=False, unique=True),
+    _text("kind"),
+    _refers("workspace_id", "workspaces.id"),
+    _text("created_by"),
+    Column("request", _Json, nullable=False),
+    Column("state", Text, nullable=False, index=True),
+    _when("created_at"),
+    Column("started_at", UtcDateTime),
+    Column("ended_at", UtcDateTime),
+    Column("attempts", Integer, nullable=False),
+    Column("cancel_asked", Boolean, nullable=False),
+    Column("progress", _Json),
+    _text("position", nullable=True),
+    Column("result", _Json),
+    _text("error"),
+    _text("server", nullable=True),
+    Column("leased_until", UtcDateTime),
+    Index(None, "workspace_id"),
+    sqlite_autoincrement=True,
+)
+
+job_connections = Table(
+    "job_connections",
+    metadata,
+    Column("seq", _Serial, primary_key=True),
+    Column("job_id", Text, ForeignKey("jobs.id", ondelete="CASCADE"), nullable=False),
+    Column("connection_id", Text, nullable=False, index=True),  # a job of the past outlives its connection
+    UniqueConstraint("job_id", "connection_id"),
+    sqlite_autoincrement=True,
+)
+
+job_log_lines = Table(
+    "job_log_lines",
+    metadata,
+    Column("seq", _Serial, primary_key=True),
+    Column("job_id", Text, ForeignKey("jobs.id", ondelete="CASCADE"), nullable=False),
+    _when("at"),
+    _text("line"),
+    Index(None, "job_id"),
     sqlite_autoincrement=True,
 )
 
