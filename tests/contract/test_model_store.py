@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 from builders import new_model_version
 
+from bettong.domain.batching import DynamicBatching
 from bettong.domain.models import ModelConfig, ModelStatus, ModelVersion
 from bettong.errors import NotFound
 from bettong.storage.stores import Stores, open_stores
@@ -121,7 +122,7 @@ def test_an_upload_log_is_read_from_its_end_in_order(stores: Stores, workspace_i
 
 def test_the_newest_config_of_a_version_counts(stores: Stores, workspace_id: int) -> None:
     version, other = upload(stores, workspace_id), upload(stores, workspace_id)
-    wanted = ModelConfig(0, version.id, "onnx", ("a", "b"), 0.25, b"\x00\xff", None, "single")
+    wanted = ModelConfig(0, version.id, "onnx", ("a", "b"), 0.25, b"\x00\xff", None, "single", DynamicBatching(5, 8))
 
     kept = stores.models.add_config(wanted)
 
@@ -129,6 +130,7 @@ def test_the_newest_config_of_a_version_counts(stores: Stores, workspace_id: int
     configs = stores.models.configs([version.id, other.id, NOWHERE])
     assert configs[version.id] == kept
     assert configs[other.id].tensor_fields is None
+    assert configs[other.id].dynamic_batching is None
     assert set(configs) == {version.id, other.id}
 
 

@@ -122,6 +122,28 @@ def test_an_onnx_model_is_uploaded_without_schemas_and_renamed(
     assert "the model has 1 inputs" in refused.json()["msg"]
 
 
+def test_a_dynamic_batching_config_is_kept_told_and_checked(api: Api, platform: Platform) -> None:
+    version = platform.model("bob", platform.workspace("bob"))
+    wanted = {"model_version_id": version.id, "dynamic_batching_config": {"batch_size_target": 8}}
+
+    kept = api.ok("bob", "/v1/api/models/insert_model_config", wanted)["model_config"]
+    told = api.ok("bob", "/v1/api/models/get_config_by_id", {"model_id": version.id})["model_config"]
+    assert kept == told
+    assert told["dynamic_batching_config"] == {
+        "max_batch_delay_ms": 10,
+        "batch_size_target": 8,
+        "batch_size_limit": None,
+    }
+
+    refused = api.post(
+        "bob",
+        "/v1/api/models/insert_model_config",
+        {**wanted, "dynamic_batching_config": {"batch_size_target": 8, "batch_size_limit": 4}},
+    )
+    assert refused.status_code == 400
+    assert "a batch_size_limit of 4, below its batch_size_target of 8" in refused.json()["msg"]
+
+
 def test_a_connection_is_made_linked_found_and_revealed_under_audit(api: Api, platform: Platform) -> None:
     workspace = platform.workspace("bob")
     details = {"url": "http://host/f", "n": 2**63, "big": 10**30, "x": 1e300, "ü": [None, {"deep": None}]}

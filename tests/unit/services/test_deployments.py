@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from platform_kit import open_platform
 
+from bettong.domain.batching import DynamicBatching
 from bettong.domain.deployments import DeploymentSpec, Observed, State, parse_engine_config
 from bettong.errors import BadInput, NotFound, Unavailable
 from bettong.secrets.keyring import KeyRing
@@ -131,6 +132,34 @@ def test_an_engine_runs_a_native_model_itself_without_an_environment_or_a_sideki
 @pytest.mark.parametrize(("engine", "threads"), [({}, 1), ({"cpu": 0.5}, 1), ({"cpu": 3}, 3)])
 def test_a_native_model_has_one_thread_unless_more_cpus_are_asked_for(engine: dict[str, Any], threads: int) -> None:
     assert parse_engine_config({"engine": engine}).threads == threads
+
+
+def test_requests_are_gathered_for_the_only_model_of_a_pipeline_and_for_no_other(platform: Platform) -> None:
+    workspace = platform.workspace("bob")
+    model, other = platform.model("bob", workspace), platform.model("bob", workspace, "other")
+    batching = DynamicBatching(5, 8, 32)
+    platform.services.models.configure(platform.principal("bob"), model.id, dynamic_batching=batching)
+
+    deploy(platform, platform.pipeline("bob", workspace, model).id)
+    (spec,) = platform.runtime.deployed
+    assert spec.models[0].batching == batching
+    with pytest.raises(BadInput, match=r"'forecast-1' gathers requests .* only the one model .* this one has 2"):
+        deploy(platform, platform.pipeline("bob", workspace, model, other).id)
+    assert len(platform.runtime.deployed) == 1
+
+
+@pytest.mark.parametrize(("cpu", "cpus"), [(None, 0), (0.5, 1), (2, 2), ("3.9", 3)])
+def test_an_engine_is_told_the_whole_cpus_that_a_model_was_given(platform: Platform, cpu: object, cpus: int) -> None:
+    limits = {} if cpu is None else {"cpu": cpu}
+    deployed(platform, {"engineAux": {"images": {"forecast-1": {"resources": {"limits": limits}}}}})
+
+    assert platform.runtime.deployed[0].models[0].cpus == cpus
+
+
+@pytest.mark.parametrize("cpu", [0, -1, "many", True])
+def test_cpus_of_a_model_that_are_none_are_refused(platform: Platform, cpu: object) -> None:
+    with pytest.raises(BadInput, match="CPUs"):
+        deployed(platform, {"engineAux": {"images": {"forecast-1": {"resources": {"limits": {"cpu": cpu}}}}}})
 
 
 def test_a_redeploy_keeps_id_and_port_and_takes_the_newest_config_of_the_model(platform: Platform) -> None:

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pytest
 from platform_kit import INPUTS, OUTPUTS, a_zip, an_upload, bad_zip, schema_text
 
+from bettong.domain.batching import DynamicBatching
 from bettong.domain.models import ModelStatus
 from bettong.errors import BadInput, ModelFailed
 from bettong.services.models import Sought
@@ -115,6 +116,15 @@ def test_the_newest_config_counts_and_keeps_the_schemas_that_it_does_not_name(pl
     for wrong in (OUTPUTS.serialize().to_pybytes().hex(), "x"):
         with pytest.raises(BadInput):
             models.configure(bob("bob"), version.id, input_schema=wrong)
+
+
+def test_rows_cannot_be_gathered_and_sent_one_by_one_at_once(platform: Platform) -> None:
+    version = platform.model("bob", platform.workspace("bob"))
+
+    with pytest.raises(BadInput, match="'single', and a dynamic batching config gathers rows"):
+        platform.services.models.configure(
+            platform.principal("bob"), version.id, batch_config="single", dynamic_batching=DynamicBatching()
+        )
 
 
 def test_a_search_finds_names_shas_versions_and_files_in_any_case_and_only_fitting_versions(

@@ -189,6 +189,7 @@ def model_config(version_id: int = 6) -> dict[str, Any]:
         "input_schema": None,
         "output_schema": None,
         "batch_config": None,
+        "dynamic_batching_config": None,
     }
 
 

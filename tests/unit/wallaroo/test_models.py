@@ -25,6 +25,7 @@ from unit.wallaroo.stub import (
 
 from wallaroo import _upload
 from wallaroo._wait import Screen
+from wallaroo.dynamic_batching_config import DynamicBatchingConfig
 from wallaroo.engine_config import Acceleration, Architecture, QaicConfig
 from wallaroo.framework import CustomConfig, Framework, VLLMConfig
 from wallaroo.object import (
@@ -355,6 +356,30 @@ def test_configure_posts_a_new_row_and_chains(client: Client, platform: StubPlat
     assert version.config().id() == 9
     with pytest.raises(ValueError, match="batch_config is 'many'"):
         version.configure(batch_config="many")
+
+
+def test_a_dynamic_batching_config_is_sent_and_read_back(client: Client, platform: StubPlatform) -> None:
+    kept = {"max_batch_delay_ms": 10, "batch_size_target": 8, "batch_size_limit": None}
+    answer = {"model_config": {**model_config(), "dynamic_batching_config": kept}}
+    platform.on("/v1/api/models/list_versions_for_model", {"models": [model_entry(model_version())]})
+    platform.on("/v1/api/models/insert_model_config", answer)
+    version = client.get_model("control")
+
+    version.configure(dynamic_batching_config=DynamicBatchingConfig(batch_size_target=8))
+
+    sent = platform.calls("/v1/api/models/insert_model_config")[0].json["dynamic_batching_config"]
+    assert sent == {"max_batch_delay_ms": 10, "batch_size_target": 8}
+    assert version.config().dynamic_batching_config() == DynamicBatchingConfig(10, 8, None)
+    with pytest.raises(TypeError, match="dynamic_batching_config is a dict"):
+        version.configure(dynamic_batching_config=kept)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["max_batch_delay_ms", "batch_size_target", "batch_size_limit"])
+@pytest.mark.parametrize("value", [0, -1, 1.5, True])
+def test_a_number_of_a_dynamic_batching_config_is_positive_and_whole_or_none(name: str, value: Any) -> None:
+    with pytest.raises(ValueError, match=f"{name} is .* It must be a positive integer or None"):
+        DynamicBatchingConfig(**{name: value})
+    assert name not in DynamicBatchingConfig(**{name: None}).to_json()
 
 
 def test_upload_logs_show_as_lines(client: Client, platform: StubPlatform) -> None:

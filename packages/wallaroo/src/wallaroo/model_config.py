@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 from typing import TYPE_CHECKING, Any
 
+from wallaroo.dynamic_batching_config import DynamicBatchingConfig
 from wallaroo.object import Object
 
 if TYPE_CHECKING:
@@ -45,6 +46,11 @@ class ModelConfig(Object):
         config: str | None = self._get("batch_config")
         return config
 
+    def dynamic_batching_config(self) -> DynamicBatchingConfig | None:
+        """How requests of several callers are gathered; None when each is a run of its own."""
+        config: dict[str, Any] | None = self._get("dynamic_batching_config")
+        return None if config is None else DynamicBatchingConfig.from_json(config)
+
     def _fetch(self) -> Mapping[str, Any]:
         request = {"model_id": self._record["model_version_id"]}
         answer: Mapping[str, Any] = self._client._transport.post("/v1/api/models/get_config_by_id", request)
@@ -81,13 +87,19 @@ def configure(
     input_schema: pa.Schema | None,
     output_schema: pa.Schema | None,
     batch_config: str | None,
+    dynamic_batching_config: DynamicBatchingConfig | None,
 ) -> ModelConfig:
     """Keep one more configuration of a version; it is the one in force afterwards.
 
     Raises:
         ValueError: `batch_config` is neither None nor "single".
-        TypeError: a schema is no Arrow schema.
+        TypeError: a schema is no Arrow schema, or `dynamic_batching_config` no DynamicBatchingConfig.
     """
+    if not isinstance(dynamic_batching_config, (DynamicBatchingConfig, type(None))):
+        raise TypeError(
+            f"dynamic_batching_config is a {type(dynamic_batching_config).__name__}. "
+            "Pass a wallaroo.dynamic_batching_config.DynamicBatchingConfig."
+        )
     if batch_config not in (None, "single"):
         raise ValueError(f"batch_config is {batch_config!r}. Leave it out, or pass 'single' to send rows one by one.")
     request = {
@@ -97,6 +109,7 @@ def configure(
         "input_schema": schema_to_wire("input_schema", input_schema),
         "output_schema": schema_to_wire("output_schema", output_schema),
         "batch_config": batch_config,
+        "dynamic_batching_config": dynamic_batching_config.to_json() if dynamic_batching_config else None,
     }
     answer = client._transport.post("/v1/api/models/insert_model_config", request)
     return ModelConfig(client, answer["model_config"])

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from wallaroo.client import Client
+    from wallaroo.dynamic_batching_config import DynamicBatchingConfig
     from wallaroo.engine_config import AnyAcceleration
     from wallaroo.pipeline import Pipeline
     from wallaroo.workspace import Workspace
@@ -95,10 +96,18 @@ class ModelVersion(Object):
         input_schema: pa.Schema | None = None,
         output_schema: pa.Schema | None = None,
         batch_config: str | None = None,
+        dynamic_batching_config: DynamicBatchingConfig | None = None,
     ) -> ModelVersion:
         """Keep one more configuration, the one in force from now on. `runtime` is taken for old notebooks' sake."""
         config = model_config.configure(
-            self._client, self, tensor_fields, filter_threshold, input_schema, output_schema, batch_config
+            self._client,
+            self,
+            tensor_fields,
+            filter_threshold,
+            input_schema,
+            output_schema,
+            batch_config,
+            dynamic_batching_config,
         )
         self._record["config"] = config._record
         return self

@@ -227,6 +227,12 @@ class ModelVersionRecord(Reply):
     error_summary: str | None
 
 
+class DynamicBatchingRecord(Reply):
+    max_batch_delay_ms: int
+    batch_size_target: int
+    batch_size_limit: int | None
+
+
 class ModelConfigRecord(Reply):
     id: int
     model_version_id: int
@@ -236,6 +242,7 @@ class ModelConfigRecord(Reply):
     input_schema: str | None
     output_schema: str | None
     batch_config: str | None
+    dynamic_batching_config: DynamicBatchingRecord | None
 
 
 class ConfiguredVersion(Reply):

@@ -153,6 +153,14 @@ class ModelVersionsForModel(Body):
     workspace_id: Id
 
 
+class DynamicBatchingConfig(Body):
+    """A batch of several callers' requests goes at its target size, or when the oldest has waited the delay."""
+
+    max_batch_delay_ms: int | None = Field(None, description="10 unless given.")
+    batch_size_target: int | None = Field(None, description="Rows; 4 unless given.")
+    batch_size_limit: int | None = Field(None, description="Rows; at least the target. None unless given.")
+
+
 class ModelConfigInsert(Body):
     model_version_id: Id
     tensor_fields: list[Name] | None = None
@@ -160,7 +168,7 @@ class ModelConfigInsert(Body):
     input_schema: Blob | None = Field(None, description="Base64; left out, the schema stays as it was.")
     output_schema: Blob | None = Field(None, description="Base64; left out, the schema stays as it was.")
     batch_config: Name | None = None
-    dynamic_batching_config: Any = None
+    dynamic_batching_config: DynamicBatchingConfig | None = None
     continuous_batching_config: Any = None
     openai_config: Any = None
 

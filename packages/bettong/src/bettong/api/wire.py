@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from bettong import __version__
@@ -143,6 +144,7 @@ def model_version_record(version: ModelVersion, workspace_name: str, deployed: b
 
 
 def model_config(config: ModelConfig) -> Record:
+    batching = config.dynamic_batching
     return {
         "id": config.id,
         "model_version_id": config.model_version_id,
@@ -152,6 +154,7 @@ def model_config(config: ModelConfig) -> Record:
         "input_schema": _text(config.input_schema),
         "output_schema": _text(config.output_schema),
         "batch_config": config.batch_config,
+        "dynamic_batching_config": None if batching is None else asdict(batching),
     }
 
 

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
+from bettong.domain.batching import DynamicBatching
 from bettong.errors import BadInput
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ def parse_engine_config(config: dict[str, Any]) -> Resources:
     load_ms = python.get("load_timeout_millis", 120_000) if isinstance(python, dict) else 120_000
     if isinstance(load_ms, bool) or not isinstance(load_ms, (int, float)) or not 0 < load_ms <= 3_600_000:
         raise BadInput(f"Deployment config has a load timeout of {load_ms!r} ms.", "Give 1 second to 1 hour.")
-    cpus = _cpus(engine.get("cpu", 4.0))
+    cpus = parse_cpus(engine.get("cpu", 4.0))
     return Resources(
         replicas=replicas,
         cpus=cpus,
@@ -100,7 +101,8 @@ def parse_quantity(text: object) -> int:
     return amount
 
 
-def _cpus(value: object) -> float:
+def parse_cpus(value: object) -> float:
+    """A number of CPUs, given as a number or a text. Raises BadInput when it is none, or not above zero."""
     try:
         cpus = float(str(value))
     except ValueError:
@@ -127,7 +129,9 @@ class ModelSpec:
     load_timeout_s: float = 120.0
     env: dict[str, str] = field(default_factory=dict)
     row_by_row: bool = False  # batch_config "single"; native models act on it
+    batching: DynamicBatching | None = None  # of requests of several callers; None: each request is a run of its own
     framework_config: dict[str, Any] = field(default_factory=dict)  # what the model's loader is told besides
+    cpus: int = 0  # whole CPUs asked for this model in each replica; 0: as many as its deployment gives each model
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,8 +184,13 @@ class DeploymentSpec:
             raise ValueError(
                 f"This is not a deployment file of format {SPEC_FORMAT}; the platform was updated: redeploy."
             )
-        models = tuple(ModelSpec(**m) for m in document.pop("models"))
+        models = tuple(_model_spec(m) for m in document.pop("models"))
         return cls(models=models, hosts=tuple(document.pop("hosts")), **document)
+
+
+def _model_spec(document: dict[str, Any]) -> ModelSpec:
+    batching = document.pop("batching", None)
+    return ModelSpec(**document, batching=None if batching is None else DynamicBatching(**batching))
 
 
 class State(StrEnum):

@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
+    from bettong.domain.batching import DynamicBatching
+
 
 class Framework(StrEnum):
     """Frameworks this release can run. Later ones are added here, in `packaging.frameworks` and in `mac._loaders`."""
@@ -29,6 +31,15 @@ TRIED_AS_NATIVE = frozenset({Framework.SKLEARN, Framework.XGBOOST})
 def is_native(framework: str) -> bool:
     """Whether models of this framework run in the replica itself: no environment, no worker, no image."""
     return framework == Framework.ONNX
+
+
+def grows_by_processes(framework: str) -> bool:
+    """Whether more CPUs for a model of this framework mean more worker processes, of one thread each.
+
+    A Python step is as a rule held by the interpreter's lock. The libraries behind other frameworks have threads of
+    their own, and their models are too large to be loaded several times unasked: theirs get one process, more threads.
+    """
+    return framework == Framework.PYTHON
 
 
 def comes_as_zip(framework: str) -> bool:
@@ -144,3 +155,4 @@ class ModelConfig:
     input_schema: bytes | None = None
     output_schema: bytes | None = None
     batch_config: str | None = None
+    dynamic_batching: DynamicBatching | None = None

@@ -16,7 +16,7 @@ from bettong.domain.pipelines import parse_steps
 from bettong.errors import BadInput, BettongError, NotFound, Unavailable
 from bettong.services.deployment_search import DeploymentSearch
 from bettong.services.deployment_status import compose_status
-from bettong.services.engine_configs import masked, opened, sealed, sidekick_env, wanted_arch
+from bettong.services.engine_configs import masked, opened, sealed, sidekick_cpus, sidekick_env, wanted_arch
 from bettong.services.model_specs import model_spec
 from bettong.services.text_logs import tail
 from bettong.services.workspaces import scope_of
@@ -315,6 +315,7 @@ class DeploymentService:
         models = self._models_of(version)
         for model in models:
             sidekick_env(config, model.uid)
+            sidekick_cpus(config, model.uid)
             if model.status.value != "ready":
                 why = f" ({model.error_summary})" if model.error_summary else ""
                 raise BadInput(
@@ -325,6 +326,14 @@ class DeploymentService:
                 raise BadInput(
                     f"Model version '{model.uid}' is for architecture '{model.arch}', this machine runs '{arch}'.",
                     "Upload it again for this architecture.",
+                )
+        configs = self._models.configs([m.id for m in models])
+        for model in models:
+            if len(models) > 1 and configs[model.id].dynamic_batching is not None:
+                raise BadInput(
+                    f"Model version '{model.uid}' gathers requests of several callers (dynamic_batching_config), which "
+                    f"only the one model of a pipeline can do; this one has {len(models)}.",
+                    "Configure the version without it, or deploy it in a pipeline of its own.",
                 )
 
     def _spec(self, row: Deployment) -> DeploymentSpec:
@@ -355,6 +364,7 @@ class DeploymentService:
                     None if is_native(m.framework) else self._packager.environment_of(m),
                     load_timeout_s=wanted.load_timeout_s,
                     env=sidekick_env(config, m.uid),
+                    cpus=sidekick_cpus(config, m.uid),
                 )
                 for m in models
             ),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 from typing import TYPE_CHECKING, Any
 
+from bettong.domain.deployments import parse_cpus
 from bettong.errors import BadInput
 
 if TYPE_CHECKING:
@@ -45,10 +46,7 @@ def sidekick_env(config: dict[str, Any], uid: str) -> dict[str, str]:
     Raises:
         BadInput: they are not a list of {"name", "value"} texts, or one is a name of the platform's own.
     """
-    block: object = config
-    for key in ("engineAux", "images", uid):
-        block = block.get(key, {}) if isinstance(block, dict) else {}
-    items = block.get("env", []) if isinstance(block, dict) else []
+    items = _image(config, uid).get("env", [])
     if not isinstance(items, list):
         raise _malformed(uid)
     env: dict[str, str] = {}
@@ -64,6 +62,18 @@ def sidekick_env(config: dict[str, Any], uid: str) -> dict[str, str]:
             )
         env[name] = value
     return env
+
+
+def sidekick_cpus(config: dict[str, Any], uid: str) -> int:
+    """The whole CPUs that a config gives to the worker of one model, at least one; 0 when it gives none.
+
+    Raises:
+        BadInput: they are no number above zero.
+    """
+    resources = _image(config, uid).get("resources", {})
+    limits = resources.get("limits", {}) if isinstance(resources, dict) else {}
+    cpus = limits.get("cpu") if isinstance(limits, dict) else None
+    return 0 if cpus is None else max(1, int(parse_cpus(cpus)))
 
 
 def sealed(config: dict[str, Any], before: dict[str, Any], keyring: Keyring, bound_to: str) -> dict[str, Any]:
@@ -118,6 +128,14 @@ def masked(config: dict[str, Any]) -> dict[str, Any]:
 def has_sealed(config: dict[str, Any]) -> bool:
     """Whether a kept config has a variable under a key."""
     return any("sealed" in item for _, item in _variables(config))
+
+
+def _image(config: dict[str, Any], uid: str) -> dict[str, Any]:
+    """What a config says of one model's worker; nothing when it says nothing that can be read."""
+    block: object = config
+    for key in ("engineAux", "images", uid):
+        block = block.get(key, {}) if isinstance(block, dict) else {}
+    return block if isinstance(block, dict) else {}
 
 
 def _variables(config: dict[str, Any]) -> list[tuple[str, Variable]]:

@@ -23,6 +23,7 @@ def model_spec(
     *,
     load_timeout_s: float = 120.0,
     env: Mapping[str, str] | None = None,
+    cpus: int = 0,
 ) -> ModelSpec:
     """What an engine is told of one version. `folder` is the unpacked artifact, `environment` the built one; native
     models have none."""
@@ -41,6 +42,8 @@ def model_spec(
         env=dict(env or {}),
         framework_config=dict(version.framework_config),
         row_by_row=config.batch_config == "single",
+        batching=config.dynamic_batching,
+        cpus=cpus,
     )
 
 

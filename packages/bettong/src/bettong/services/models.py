@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from datetime import datetime
 
+    from bettong.domain.batching import DynamicBatching
     from bettong.domain.identity import Principal, Workspace
     from bettong.domain.models import Model, ModelVersion
     from bettong.domain.ports import ArtifactStore, ModelStore, Packager, Trial
@@ -303,6 +304,7 @@ class ModelService:
         input_schema: str | None = None,
         output_schema: str | None = None,
         batch_config: str | None = None,
+        dynamic_batching: DynamicBatching | None = None,
     ) -> ModelConfig:
         """Add a config to a version; the newest counts from the next deployment on. A schema left out stays as it was.
 
@@ -310,14 +312,18 @@ class ModelService:
         names of its inputs stay as they were when `tensor_fields` is left out.
 
         Raises:
-            BadInput: a schema is none or does not fit the graph, `tensor_fields` does not name every input, or the
-                batch config is not "single".
+            BadInput: a schema is none or does not fit the graph, `tensor_fields` does not name every input, the batch
+                config is not "single", or requests are to be gathered for rows that go one by one.
             NotFound: no such version for this caller.
         """
         version = self._visible(principal, version_id)
         before = self._models.configs([version.id])[version.id]
         if batch_config not in (None, "single"):
             raise BadInput("The batch config is neither null nor 'single'.", "Send one of the two.")
+        if batch_config == "single" and dynamic_batching is not None:
+            raise BadInput(
+                "The batch config is 'single', and a dynamic batching config gathers rows.", "Leave one of them out."
+            )
         wanted = ModelConfig(
             id=0,
             model_version_id=version.id,
@@ -327,16 +333,23 @@ class ModelService:
             input_schema=_schema("input_schema", input_schema),
             output_schema=_schema("output_schema", output_schema),
             batch_config=batch_config,
+            dynamic_batching=dynamic_batching,
         )
         if is_native(version.framework) and version.status is ModelStatus.READY:
             return self._models.add_config(configured(self._packager.graph_of(version), wanted, before))
-        return self._models.add_config(
-            replace(
-                wanted,
-                input_schema=wanted.input_schema or before.input_schema,
-                output_schema=wanted.output_schema or before.output_schema,
-            )
+        kept = replace(
+            wanted,
+            input_schema=wanted.input_schema or before.input_schema,
+            output_schema=wanted.output_schema or before.output_schema,
         )
+        if dynamic_batching is not None and not is_native(version.framework):  # a native one's graph has them
+            for which in ("input_schema", "output_schema"):
+                if getattr(kept, which) is None:
+                    raise BadInput(
+                        f"A dynamic batching config needs an {which}, and model version '{version.uid}' has none.",
+                        f"Pass {which} to configure(), too.",
+                    )
+        return self._models.add_config(kept)
 
     # --- helpers ----------------------------------------------------------------------------------------------------
 
@@ -410,7 +423,9 @@ def _checked_config(framework: str, config: Mapping[str, Any]) -> dict[str, Any]
     if not config:
         return {}
     if framework != Framework.CUSTOM:
-        raise BadInput("The upload has a framework_config, which models of this framework do not take.", "Leave it out.")
+        raise BadInput(
+            "The upload has a framework_config, which models of this framework do not take.", "Leave it out."
+        )
     if not isinstance(config.get("model_path", ""), str):
         raise BadInput("The framework_config's model_path is not text.", "Send a path, such as './model/'.")
     return dict(config)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from sqlalchemy import Row, Select, func, insert, select, update
 
+from bettong.domain.batching import DynamicBatching
 from bettong.domain.models import Model, ModelConfig, ModelStatus, ModelVersion, default_runtime
 from bettong.errors import NotFound
 from bettong.storage.database import upsert
@@ -171,6 +173,7 @@ class SqlModelStore:
         return list(reversed(newest_first))
 
     def add_config(self, config: ModelConfig) -> ModelConfig:
+        batching = config.dynamic_batching
         with self._database.write(unknown=_unknown_version(config.model_version_id)) as tx:
             row = tx.execute(
                 insert(model_configs)
@@ -182,6 +185,7 @@ class SqlModelStore:
                     input_schema=config.input_schema,
                     output_schema=config.output_schema,
                     batch_config=config.batch_config,
+                    dynamic_batching_config=None if batching is None else asdict(batching),
                 )
                 .returning(*model_configs.c)
             ).one()
@@ -251,6 +255,7 @@ def _version(row: Row[*tuple[Any, ...]]) -> ModelVersion:
 
 
 def _config(row: Row[*tuple[Any, ...]]) -> ModelConfig:
+    batching = row.dynamic_batching_config
     return ModelConfig(
         id=row.id,
         model_version_id=row.model_version_id,
@@ -260,4 +265,5 @@ def _config(row: Row[*tuple[Any, ...]]) -> ModelConfig:
         input_schema=row.input_schema,
         output_schema=row.output_schema,
         batch_config=row.batch_config,
+        dynamic_batching=None if batching is None else DynamicBatching.of(batching),
     )

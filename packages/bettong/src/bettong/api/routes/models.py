@@ -25,6 +25,7 @@ from bettong.api.requests import (
 )
 from bettong.api.strict_json import StrictRoute, may_be_absent, parse
 from bettong.api.wire import configured_version, model_config, model_detail, model_entry, short_versions
+from bettong.domain.batching import DynamicBatching
 from bettong.domain.identity import Principal
 from bettong.errors import BadInput, UnsupportedFormat
 from bettong.services.models import Sought, Upload
@@ -103,9 +104,10 @@ def list_versions_for_model(caller: Caller, services: Uses, body: ModelVersionsF
 @router.post("/insert_model_config", summary="Configure a version", response_model=replies.ModelConfigAnswer)
 def insert_model_config(caller: Caller, services: Uses, body: ModelConfigInsert) -> Answer:
     """Adds a config; the newest one counts, from the next deployment on."""
-    unused = ("dynamic_batching_config", "continuous_batching_config", "openai_config")
+    unused = ("continuous_batching_config", "openai_config")
     if asked := [name for name in unused if getattr(body, name) is not None]:
         raise BadInput(f"This release does not act on {', '.join(asked)}.", "Leave it out of configure().")
+    batching = body.dynamic_batching_config
     config = services.models.configure(
         caller,
         body.model_version_id,
@@ -114,6 +116,7 @@ def insert_model_config(caller: Caller, services: Uses, body: ModelConfigInsert)
         input_schema=body.input_schema,
         output_schema=body.output_schema,
         batch_config=body.batch_config,
+        dynamic_batching=None if batching is None else DynamicBatching.of(batching.model_dump()),
     )
     return Answer({"model_config": model_config(config)})
 
