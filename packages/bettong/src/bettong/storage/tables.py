@@ -280,4 +280,51 @@ audit_events = Table(
     sqlite_autoincrement=True,
 )
 
+# `server` has the job until `leased_until`; another one may claim a running job whose lease is over or was given up.
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("seq", _Serial, primary_key=True),
+    Column("id", Text, nullable=False, unique=True),
+    _text("kind"),
+    _refers("workspace_id", "workspaces.id"),
+    _text("created_by"),
+    Column("request", _Json, nullable=False),
+    Column("state", Text, nullable=False, index=True),
+    _when("created_at"),
+    Column("started_at", UtcDateTime),
+    Column("ended_at", UtcDateTime),
+    Column("attempts", Integer, nullable=False),
+    Column("cancel_asked", Boolean, nullable=False),
+    Column("progress", _Json),
+    _text("position", nullable=True),
+    Column("result", _Json),
+    _text("error"),
+    _text("server", nullable=True),
+    Column("leased_until", UtcDateTime),
+    Index(None, "workspace_id"),
+    sqlite_autoincrement=True,
+)
+
+job_connections = Table(
+    "job_connections",
+    metadata,
+    Column("seq", _Serial, primary_key=True),
+    Column("job_id", Text, ForeignKey("jobs.id", ondelete="CASCADE"), nullable=False),
+    Column("connection_id", Text, nullable=False, index=True),  # a job of the past outlives its connection
+    UniqueConstraint("job_id", "connection_id"),
+    sqlite_autoincrement=True,
+)
+
+job_log_lines = Table(
+    "job_log_lines",
+    metadata,
+    Column("seq", _Serial, primary_key=True),
+    Column("job_id", Text, ForeignKey("jobs.id", ondelete="CASCADE"), nullable=False),
+    _when("at"),
+    _text("line"),
+    Index(None, "job_id"),
+    sqlite_autoincrement=True,
+)
+
 facts = Table("facts", metadata, Column("name", Text, primary_key=True), Column("value", LargeBinary, nullable=False))
