@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import base64
+import errno
 import os
+import struct
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -12,11 +15,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from bettong.logstore.columns import ROW_COLUMN, TIME_COLUMN, times_of
-from bettong.logstore.segment import Codec, decode
+from bettong.logstore.segment import HEADER, Codec, Record, decode, parse
 from bettong.logstore.sharing import rows_of, shared_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
+    from collections.abc import Set as AbstractSet
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -26,6 +30,18 @@ if TYPE_CHECKING:
     Ints = NDArray[np.int64]
 
 SCHEMA_KEY = b"bettong.schema"  # in parts: base64 of the log row's serialised Arrow schema
+
+
+class Unreadable(Exception):
+    """A piece of the log that is damaged: of a part the row group `piece`, -1 for a whole file; of a segment the chunk
+    whose first row has this number."""
+
+    def __init__(self, path: Path, piece: int) -> None:
+        super().__init__(path, piece)
+        self.path, self.piece = path, piece
+
+
+Damaged = tuple["Path", int]  # what an Unreadable names
 
 
 class Block(Protocol):
@@ -94,7 +110,9 @@ class SegmentBlock:
         mixed = np.flatnonzero(first != np.array(self.chunk.last_times, dtype=np.int64))
         starts = np.cumsum(counts) - counts
         for record in mixed:  # rows of several requests in one record: their times stand in the payload alone
-            rows = decode(self.schema, self._payloads([int(record)]))
+            payloads = self._payloads([int(record)])
+            with _telling_damage(self.path, self.first_row):
+                rows = decode(self.schema, payloads)
             times[starts[record] : starts[record] + counts[record]] = times_of(rows[TIME_COLUMN])
         return times, np.arange(self.first_row, self.last_row + 1, dtype=np.int64)
 
@@ -112,21 +130,30 @@ class SegmentBlock:
 
     def _rows(self, records: Ints, names: Sequence[str]) -> pa.Table:
         payloads = self._payloads(records.tolist())
-        if self.chunk.shape is None:
-            return decode(self.schema, payloads).select(list(names))
-        times = np.array(self.chunk.first_times, dtype=np.int64)
-        are_rows = [self.chunk.codecs[i] == Codec.SHARING_ROW for i in records.tolist()]
-        return rows_of(self.chunk.shape, payloads, are_rows, self._counts()[records], times[records], names)
+        with _telling_damage(self.path, self.first_row):
+            if self.chunk.shape is None:
+                return decode(self.schema, payloads).select(list(names))
+            times = np.array(self.chunk.first_times, dtype=np.int64)
+            are_rows = [self.chunk.codecs[i] == Codec.SHARING_ROW for i in records.tolist()]
+            return rows_of(self.chunk.shape, payloads, are_rows, self._counts()[records], times[records], names)
 
     def _counts(self) -> Ints:
         return np.array(self.chunk.row_counts, dtype=np.int64)
 
-    def _payloads(self, records: Sequence[int]) -> list[bytes]:
+    def _payloads(self, records: Sequence[int]) -> list[memoryview]:
+        """Checked once more: the segment was indexed a while ago, and what decodes them trusts them."""
         fd = os.open(self.path, os.O_RDONLY)
         try:
-            return [os.pread(fd, self.chunk.lengths[i], self.chunk.offsets[i]) for i in records]
+            return [self._payload(fd, self.chunk.offsets[i], self.chunk.lengths[i]) for i in records]
         finally:
             os.close(fd)
+
+    def _payload(self, fd: int, offset: int, length: int) -> memoryview:
+        data = memoryview(os.pread(fd, HEADER.size + length, offset - HEADER.size))
+        found = parse(data, 0, offset - HEADER.size)
+        if not isinstance(found, Record) or found.length != length:
+            raise Unreadable(self.path, self.first_row)
+        return data[HEADER.size :]
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,43 +177,75 @@ class PartBlock:
     def take(self, at: Ints, names: Sequence[str]) -> pa.Table:
         rows = self._read(list(names)).take(at)
         wanted = pa.schema([self.schema.field(name) for name in names])
-        return rows if rows.schema.equals(wanted) else rows.cast(wanted)  # Parquet has fewer types than Arrow
+        with _telling_damage(self.path, self.group):
+            return rows if rows.schema.equals(wanted) else rows.cast(wanted)  # Parquet has fewer types than Arrow
 
     def _read(self, names: list[str]) -> pa.Table:
-        with pq.ParquetFile(self.path) as file:
-            rows = file.read_row_group(self.group, columns=names, use_threads=False)
-        return rows.select(names).replace_schema_metadata(None)
+        with _telling_damage(self.path, self.group):
+            with pq.ParquetFile(self.path, page_checksum_verification=True) as file:
+                rows = file.read_row_group(self.group, columns=names, use_threads=False)
+            return rows.select(names).replace_schema_metadata(None)
 
 
-def blocks_of_segment(number: int, path: Path, snapshot: Snapshot) -> list[Block]:
-    return [SegmentBlock(number, path, chunk) for chunk in snapshot.chunks]
+def blocks_of_segment(
+    number: int, path: Path, snapshot: Snapshot, without: AbstractSet[Damaged] = frozenset()
+) -> list[Block]:
+    blocks = [SegmentBlock(number, path, chunk) for chunk in snapshot.chunks]
+    return [block for block in blocks if (path, block.first_row) not in without]
 
 
-def blocks_of_part(number: int, path: Path) -> list[Block]:
-    """The row groups of a part, by their statistics. Raises FileNotFoundError when the part is gone."""
+def blocks_of_part(number: int, path: Path, without: AbstractSet[Damaged] = frozenset()) -> list[Block]:
+    """The row groups of a part, by their statistics, but those that are known to be damaged.
+
+    Raises:
+        FileNotFoundError: the part is gone.
+        Unreadable: a file's foot is damaged.
+    """
     blocks: list[Block] = []
     for name in sorted(os.listdir(path)):
-        with pq.ParquetFile(path / name) as file:
-            metadata = file.metadata
-        schema = pa.ipc.read_schema(pa.py_buffer(base64.b64decode((metadata.metadata or {})[SCHEMA_KEY])))
-        columns = {metadata.schema.column(i).path: i for i in range(metadata.num_columns)}
-        for group in range(metadata.num_row_groups):
-            about = metadata.row_group(group)
-            times, numbers = (_bounds(about.column(columns[name]).statistics) for name in (TIME_COLUMN, ROW_COLUMN))
-            blocks.append(
-                PartBlock(
-                    number,
-                    path / name,
-                    group,
-                    schema,
-                    first_ms=times[0],
-                    last_ms=times[1],
-                    first_row=numbers[0],
-                    last_row=numbers[1],
-                    row_bytes=about.total_byte_size // about.num_rows + 1,
-                )
-            )
+        if (path / name, -1) not in without:
+            with _telling_damage(path / name, -1):
+                found = _row_groups(number, path / name)
+            blocks += [block for block in found if (block.path, block.group) not in without]
     return blocks
+
+
+def _row_groups(number: int, path: Path) -> list[PartBlock]:
+    with pq.ParquetFile(path) as file:
+        metadata = file.metadata
+    schema = pa.ipc.read_schema(pa.py_buffer(base64.b64decode((metadata.metadata or {})[SCHEMA_KEY])))
+    columns = {metadata.schema.column(i).path: i for i in range(metadata.num_columns)}
+    blocks = []
+    for group in range(metadata.num_row_groups):
+        about = metadata.row_group(group)
+        times, numbers = (_bounds(about.column(columns[name]).statistics) for name in (TIME_COLUMN, ROW_COLUMN))
+        blocks.append(
+            PartBlock(
+                number,
+                path,
+                group,
+                schema,
+                first_ms=times[0],
+                last_ms=times[1],
+                first_row=numbers[0],
+                last_row=numbers[1],
+                row_bytes=about.total_byte_size // about.num_rows + 1,
+            )
+        )
+    return blocks
+
+
+@contextmanager
+def _telling_damage(path: Path, piece: int) -> Iterator[None]:
+    """What readers of damaged bytes raise becomes Unreadable; what the system refuses stays what it is."""
+    try:
+        yield
+    except OSError as failure:  # Arrow's own has no number
+        if failure.errno not in (None, errno.EIO):
+            raise
+        raise Unreadable(path, piece) from failure
+    except (pa.ArrowException, ValueError, LookupError, TypeError, AttributeError, struct.error) as failure:
+        raise Unreadable(path, piece) from failure
 
 
 def _bounds(statistics: Any) -> tuple[int, int]:

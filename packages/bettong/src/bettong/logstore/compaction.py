@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from bettong.logstore.blocks import SCHEMA_KEY, SegmentBlock
+from bettong.logstore.blocks import SCHEMA_KEY, SegmentBlock, Unreadable
 from bettong.logstore.columns import ROW_COLUMN
 from bettong.logstore.index import SegmentIndex
 from bettong.logstore.layout import (
@@ -108,7 +108,7 @@ def compact(folder: Path, now_s: float) -> int:
             with claimed(topic_folder, entry.path) as ended:
                 try:
                     done += ended and _compact_segment(entry, now_s)
-                except (OSError, pa.ArrowException) as failure:  # it stays a segment, as readable as before
+                except (OSError, pa.ArrowException, Unreadable) as failure:  # it stays a segment, as readable as before
                     _log.error("inference log not compacted: segment=%s why=%s", entry.path, type(failure).__name__)
     return done
 
@@ -206,7 +206,7 @@ def _write_part(folder: Path, entry: SegmentEntry, snapshot: Snapshot, now_s: fl
 def _open_parquet(path: Path, schema: pa.Schema, now_s: float) -> pq.ParquetWriter:
     about = {SCHEMA_KEY: base64.b64encode(schema.serialize()), COMPACTED_AT: f"{now_s:.3f}".encode()}
     stored = schema.append(pa.field(ROW_COLUMN, pa.int64(), nullable=False)).with_metadata(about)
-    return pq.ParquetWriter(path, stored, compression="zstd")
+    return pq.ParquetWriter(path, stored, compression="zstd", write_page_checksum=True)
 
 
 def _rows(entry: SegmentEntry, group: Sequence[Chunk]) -> pa.Table:

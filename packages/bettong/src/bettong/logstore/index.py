@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from bettong.logstore.segment import HEADER, Codec, Ending, Record, parse
+from bettong.logstore.segment import HEADER, Codec, Ending, Record, behind_damage, parse
 from bettong.logstore.sharing import read_shape
 
 if TYPE_CHECKING:
@@ -103,6 +103,7 @@ class SegmentIndex:
         self._shape: LogShape | None = None  # of the sharing batches that follow; None behind a schema record
         self._rows = 0
         self._end = 0  # of the last good record
+        self._cut = False  # nothing behind `_end` can be told apart any more
         self._said = -1  # offset of the damage that was told
 
     def snapshot(self) -> Snapshot:
@@ -124,18 +125,48 @@ class SegmentIndex:
         want = _READ_BYTES
         while True:
             size = os.fstat(fd).st_size
+            if self._cut:
+                return Ending.DAMAGED, max(size - self._end, 0)
             data = memoryview(os.pread(fd, want, self._end))
-            at = 0
-            while isinstance(record := parse(data, at, self._end), Record):
-                self._take(record, data)
-                at = record.end - self._end
+            at, ending = self._walk(data)
             self._end += at
             left = max(size - self._end, 0)
-            if record is Ending.DAMAGED or self._end + len(data) - at >= size:
-                return (record, left) if left else (Ending.CLEAN, 0)
-            # The next record goes on behind what was read: read on from its start, with all of it in view.
-            needs = HEADER.unpack_from(data, at)[0] + HEADER.size if len(data) - at >= HEADER.size else 0
-            want = max(_READ_BYTES, min(needs, left))
+            if self._cut or self._end + len(data) - at >= size:
+                return (ending, left) if left else (Ending.CLEAN, 0)
+            # The next record goes on behind what was read: read on from its start, with all of it in view, and all of
+            # those behind it too where it is damaged.
+            seen = len(data) - at
+            needs = HEADER.unpack_from(data, at)[0] + HEADER.size if seen >= HEADER.size else 0
+            want = max(_READ_BYTES, min(2 * seen if ending is Ending.DAMAGED else needs, left))
+
+    def _walk(self, data: memoryview) -> tuple[int, Ending]:
+        """Take the records of `data`, which begins at `_end`; how far they go, and what stands there."""
+        at = 0
+        while True:
+            found = parse(data, at, self._end)
+            if isinstance(found, Record):
+                self._take(found, data)
+                at = found.end - self._end
+                continue
+            if found is Ending.DAMAGED:
+                behind = behind_damage(data, at)
+                if not isinstance(behind, Ending):
+                    self._skip(data, at, behind)
+                    at = behind
+                    continue
+                self._cut = behind is Ending.DAMAGED
+            return at, found
+
+    def _skip(self, data: memoryview, at: int, behind: int) -> None:
+        """Leave damaged records out. Where one of them may have said a schema, what follows waits for the next."""
+        _log.warning(
+            "inference log damaged: segment=%s skipped from byte=%d bytes=%d", self._path, self._end + at, behind - at
+        )
+        while at < behind:
+            length, _, codec, rows, _, _ = HEADER.unpack_from(data, at)
+            if codec not in (_WITH_SCHEMA if self._shape is None else _WITH_SHAPE) or not rows:
+                self._schema = None
+            at += HEADER.size + length
 
     def _take(self, record: Record, data: memoryview) -> None:
         start = record.offset - self._end

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import OrderedDict
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,7 +14,7 @@ import pyarrow as pa
 
 from bettong.domain.logs import LogPage, PageStatus, TopicInfo
 from bettong.errors import BadInput, Unavailable
-from bettong.logstore.blocks import blocks_of_part, blocks_of_segment
+from bettong.logstore.blocks import Damaged, Unreadable, blocks_of_part, blocks_of_segment
 from bettong.logstore.columns import chosen
 from bettong.logstore.cursor import Cursor, decode_cursor
 from bettong.logstore.index import SegmentIndex, Snapshot
@@ -20,8 +22,6 @@ from bettong.logstore.layout import PartEntry, SegmentEntry, current, is_name, l
 from bettong.logstore.selection import Picks, Source, Window, first_rows, joined, late_rows
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from bettong.domain.logs import LogQuery
     from bettong.logstore.layout import Entry
 
@@ -29,6 +29,7 @@ MAX_INDEXES = 64  # segments whose records are kept in mind
 _ATTEMPTS = 10  # a compaction may take a file away between the look at its name and the look into it
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FOREVER = 2**62
+_log = logging.getLogger(__name__)
 
 
 class SegmentLogReader:
@@ -37,6 +38,7 @@ class SegmentLogReader:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._indexes: OrderedDict[Path, SegmentIndex] = OrderedDict()
+        self._told: set[Damaged] = set()
         self._lock = threading.Lock()
 
     def page(self, query: LogQuery) -> LogPage:
@@ -53,11 +55,18 @@ class SegmentLogReader:
         window, cursor = _window(query)
         if not is_name(query.topic):
             return LogPage(pa.table({}), PageStatus.ALL)
-        for _ in range(_ATTEMPTS):
+        tries, damaged, relearned = 0, set[Damaged](), set[Path]()
+        while tries < _ATTEMPTS:
             try:
-                return self._page(query, window, cursor)
+                return self._page(query, window, cursor, damaged)
             except FileNotFoundError:  # compacted or dropped by retention since it was listed
-                continue
+                tries += 1
+            except Unreadable as found:  # each time one piece more is left out
+                if found.path not in relearned and self._forget(found.path):
+                    relearned.add(found.path)  # its damaged records are skipped now
+                else:
+                    damaged.add((found.path, found.piece))
+                    self._tell_damage(found)
         raise Unavailable(f"The files of log topic '{query.topic}' keep changing.", "Try again in a moment.")
 
     def info(self, topic: str) -> TopicInfo:
@@ -80,8 +89,8 @@ class SegmentLogReader:
             total += size_of(entry)
         return TopicInfo(partitions, total)
 
-    def _page(self, query: LogQuery, window: Window, cursor: Cursor | None) -> LogPage:
-        sources, reached = self._sources(query.topic)
+    def _page(self, query: LogQuery, window: Window, cursor: Cursor | None, damaged: set[Damaged]) -> LogPage:
+        sources, reached = self._sources(query.topic, damaged)
         need = query.limit + 1  # one more tells whether anything follows
         picks = first_rows(sources, window, need)
         late = 0
@@ -102,19 +111,19 @@ class SegmentLogReader:
         after = _after(picks, late, reached, cursor)
         return LogPage(table, status, after.encode(query.topic, newest_first=query.newest_first))
 
-    def _sources(self, topic: str) -> tuple[list[Source], Cursor]:
-        """Where rows lie, and a cursor (its key means nothing) of how far they go right now."""
+    def _sources(self, topic: str, damaged: set[Damaged]) -> tuple[list[Source], Cursor]:
+        """Where rows lie, damaged pieces aside, and a cursor (its key means nothing) of how far they go right now."""
         entries = current(list_topic(self._folder / topic))
         self._forget_all_but(topic, {entry.path for entry in entries})
         sources, bounds = [], {}
         for entry in entries:
             if isinstance(entry, PartEntry):
-                sources.append(_part_source(entry))
+                sources.append(_part_source(entry, damaged))
                 continue
             snapshot = self._snapshot(entry.path)
             bounds[entry.number] = snapshot.rows
             if snapshot.chunks:
-                sources.append(_segment_source(entry, snapshot))
+                sources.append(_segment_source(entry, snapshot, damaged))
         return sources, Cursor((0, 0, 0), max((e.number for e in entries), default=0), bounds)
 
     def _snapshot(self, path: Path) -> Snapshot:
@@ -124,6 +133,18 @@ class SegmentLogReader:
             if len(self._indexes) > MAX_INDEXES:
                 self._indexes.popitem(last=False)
         return index.snapshot()
+
+    def _forget(self, path: Path) -> bool:
+        """Let go of what is known of a segment; whether anything was."""
+        with self._lock:
+            return self._indexes.pop(path, None) is not None
+
+    def _tell_damage(self, found: Unreadable) -> None:
+        with self._lock:
+            if (found.path, found.piece) in self._told:
+                return
+            self._told.add((found.path, found.piece))
+        _log.warning("inference log damaged: file=%s piece=%d is left out", found.path, found.piece)
 
     def _forget_all_but(self, topic: str, there: set[Path]) -> None:
         """Let go of what is known of segments that are compacted or dropped."""
@@ -139,16 +160,18 @@ def size_of(entry: Entry) -> int:
     return sum(file.stat().st_size for file in entry.path.iterdir())
 
 
-def _part_source(entry: PartEntry) -> Source:
-    return Source(entry.number, entry.first_ms, entry.last_ms, lambda: blocks_of_part(entry.number, entry.path))
+def _part_source(entry: PartEntry, damaged: set[Damaged]) -> Source:
+    return Source(
+        entry.number, entry.first_ms, entry.last_ms, lambda: blocks_of_part(entry.number, entry.path, damaged)
+    )
 
 
-def _segment_source(entry: SegmentEntry, snapshot: Snapshot) -> Source:
+def _segment_source(entry: SegmentEntry, snapshot: Snapshot, damaged: set[Damaged]) -> Source:
     return Source(
         entry.number,
         min(chunk.first_ms for chunk in snapshot.chunks),
         max(chunk.last_ms for chunk in snapshot.chunks),
-        lambda: blocks_of_segment(entry.number, entry.path, snapshot),
+        lambda: blocks_of_segment(entry.number, entry.path, snapshot, damaged),
     )
 
 

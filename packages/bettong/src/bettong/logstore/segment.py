@@ -33,6 +33,7 @@ HEADER = struct.Struct("<IIB3xIqq")
 _CHECKED = struct.Struct("<B3xIqq")  # the part of the header that the checksum covers
 _CRC_FROM = 8
 MAX_PAYLOAD_BYTES = 2**31 - 1
+_MOST_DAMAGED = 16  # records one after another that may be skipped
 _END_OF_STREAM = b"\xff\xff\xff\xff\x00\x00\x00\x00"
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -100,6 +101,27 @@ def parse(data: memoryview, at: int, base: int) -> Record | Ending:
     return Record(codec, base + start, length, rows, first_ms, last_ms)
 
 
+def behind_damage(data: memoryview, at: int) -> int | Ending:
+    """Where the next good record begins behind the damaged one at `data[at:]`, going by the lengths in the headers.
+
+    TORN when more of the segment has to be seen to know; DAMAGED when there is none: a length does not hold. Nothing is
+    searched for byte by byte: what a caller sent could look like a record.
+    """
+    for _ in range(_MOST_DAMAGED):
+        if len(data) - at < HEADER.size:
+            return Ending.TORN
+        length = HEADER.unpack_from(data, at)[0]
+        if not length:
+            return Ending.DAMAGED  # no record has an empty payload: zeros that a power cut has left
+        at += HEADER.size + length
+        found = parse(data, at, 0)
+        if isinstance(found, Record):
+            return at
+        if found is not Ending.DAMAGED:
+            return Ending.TORN
+    return Ending.DAMAGED
+
+
 def decode(schema: pa.Schema, payloads: Sequence[Bytes]) -> pa.Table:
     """The rows of batch payloads, in order, in one chunk per column. One pass in C++ over all of them."""
     stream = b"".join((memoryview(schema.serialize()), *payloads, _END_OF_STREAM))
@@ -117,8 +139,8 @@ class SegmentFile:
         self._named = False
         self.broken = False  # a torn record could not be taken back: nothing more may be appended
 
-    def append(self, parts: Sequence[Bytes]) -> None:
-        """Hand `parts`, whole records, to the operating system.
+    def append(self, parts: Sequence[Bytes]) -> int:
+        """Hand `parts`, whole records, to the operating system; how many bytes that were.
 
         Raises:
             StorageFull: the disk or the quota is full.
@@ -134,6 +156,7 @@ class SegmentFile:
             self._take_back()
             raise refused(failure) from failure
         self.size += total
+        return total
 
     def sync(self) -> None:
         """Put what was appended so far on the disk. Raises OSError, and stays dirty, when it cannot."""

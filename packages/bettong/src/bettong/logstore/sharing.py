@@ -104,7 +104,7 @@ def check_shape(shape: LogShape) -> None:
 
 def rows_of(
     shape: LogShape,
-    payloads: Sequence[bytes],
+    payloads: Sequence[bytes | memoryview],
     are_rows: Sequence[bool],
     counts: Ints,
     times: Ints,
