@@ -103,6 +103,7 @@ class SegmentIndex:
         self._shape: LogShape | None = None  # of the sharing batches that follow; None behind a schema record
         self._rows = 0
         self._end = 0  # of the last good record
+        self._unread = -1  # codec of the records that were last told to be skipped
         self._cut = False  # nothing behind `_end` can be told apart any more
         self._said = -1  # offset of the damage that was told
 
@@ -163,8 +164,10 @@ class SegmentIndex:
             "inference log damaged: segment=%s skipped from byte=%d bytes=%d", self._path, self._end + at, behind - at
         )
         while at < behind:
-            length, _, codec, rows, _, _ = HEADER.unpack_from(data, at)
-            if codec not in (_WITH_SCHEMA if self._shape is None else _WITH_SHAPE) or not rows:
+            length, _, codec, rows, first_ms, last_ms = HEADER.unpack_from(data, at)
+            # Said three times over, so that one damaged number does not decide: schemas have no rows and no times.
+            has_rows = (codec not in (Codec.SCHEMA, Codec.SHAPE), rows != 0, bool(first_ms or last_ms))
+            if sum(has_rows) < 2:
                 self._schema = None
             at += HEADER.size + length
 
@@ -183,5 +186,11 @@ class SegmentIndex:
                 self._chunks.append(last)
             last.add(record)
             self._rows += record.rows
-        else:
-            _log.warning("inference log record skipped: segment=%s codec=%d", self._path, record.codec)
+        elif self._unread != record.codec:
+            self._unread = record.codec
+            _log.warning(
+                "inference log records skipped: segment=%s codec=%d from byte=%d",
+                self._path,
+                record.codec,
+                record.offset,
+            )
