@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -22,7 +23,14 @@ def test_events_of_a_subject_are_told_newest_first_and_whole(stores: Stores) -> 
         stores.audit.record(event)
 
     assert stores.audit.of_subject("connection", "c-1") == [second, first]
+    assert stores.audit.of_subject("connection", "c-1", limit=1) == [second]
     assert stores.audit.of_subject("workspace", "c-1") == []
+
+
+def test_an_event_tells_what_it_was_for(stores: Stores) -> None:
+    stores.audit.record(replace(reveal("c-1"), detail="job 7"))
+
+    assert [event.detail for event in stores.audit.of_subject("connection", "c-1")] == ["job 7"]
 
 
 def test_a_fact_is_what_was_put_last(stores: Stores) -> None:

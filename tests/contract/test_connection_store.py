@@ -44,7 +44,7 @@ def test_a_connection_comes_back_as_it_was_kept(stores: Stores) -> None:
 
     assert stores.connections.by_name(new.name) == new
     assert stores.connections.by_id(new.id) == new
-    assert stores.connections.sealed(new.id) == b"\x00sealed\xff"
+    assert stores.connections.sealed(new.id).sealed == b"\x00sealed\xff"
     assert stores.connections.by_name("other") is None
     assert stores.connections.by_id("other") is None
 
@@ -56,7 +56,7 @@ def test_a_name_is_taken_once_and_the_first_one_stays(stores: Stores) -> None:
         stores.connections.add(connection("warehouse", type="OTHER"), b"sealed 2")
 
     assert stores.connections.by_name("warehouse") == first
-    assert stores.connections.sealed(first.id) == b"sealed warehouse"
+    assert stores.connections.sealed(first.id).sealed == b"sealed warehouse"
 
 
 def test_names_that_differ_by_case_are_two_connections(stores: Stores) -> None:
@@ -252,7 +252,10 @@ def test_sealed_details_are_told_with_their_names_in_order(stores: Stores) -> No
     first, second = kept(stores, "b"), kept(stores, "a")
 
     assert stores.connections.any_sealed()
-    assert stores.connections.all_sealed() == [(first.id, "b", b"sealed b"), (second.id, "a", b"sealed a")]
+    assert [(each.connection_id, each.name, each.sealed) for each in stores.connections.all_sealed()] == [
+        (first.id, "b", b"sealed b"),
+        (second.id, "a", b"sealed a"),
+    ]
 
 
 def test_unknown_ids_are_not_found(stores: Stores, workspaces: tuple[int, int]) -> None:
@@ -279,7 +282,7 @@ def test_five_thousand_linked_connections_are_listed_by_two_queries(
     alpha, _ = workspaces
     many = [connection(f"c{number}") for number in range(5_000)]
     with stores.database.write() as tx:  # past the store, which would take seconds for so many
-        rows = [{**asdict(each), "sealed": b"x" * 200} for each in many]
+        rows = [asdict(each) for each in many]
         tx.execute(
             insert(tables.connections), [{k: v for k, v in row.items() if k != "workspace_names"} for row in rows]
         )
@@ -293,3 +296,113 @@ def test_five_thousand_linked_connections_are_listed_by_two_queries(
     assert len(found) == 5_000
     assert {each.workspace_names for each in found} == {("alpha",)}
     assert took_s < 1.0
+
+
+# --- versions -------------------------------------------------------------------------------------------------------
+
+
+def changed(stores: Stores, of: Connection, version: int, by: str = "u-bob") -> None:
+    stores.connections.add_version(of.id, f"sealed {version}".encode(), version=version, created_by=by)
+
+
+def test_a_new_version_counts_and_the_ones_before_it_stay(stores: Stores) -> None:
+    new = kept(stores, "warehouse")
+
+    changed(stores, new, 2)
+    changed(stores, new, 3, by="u-eve")
+
+    found = stores.connections.by_id(new.id)
+    assert found is not None
+    assert found.version == 3
+    assert stores.connections.sealed(new.id).sealed == b"sealed 3"
+    assert stores.connections.sealed(new.id, 2).sealed == b"sealed 2"
+    assert [(v.version, v.created_by, v.sealed) for v in stores.connections.versions(new.id)] == [
+        (3, "u-eve", b"sealed 3"),
+        (2, "u-bob", b"sealed 2"),
+        (1, "u-ann", b"sealed warehouse"),
+    ]
+    assert [each.version for each in stores.connections.all_sealed()] == [3]
+    with pytest.raises(NotFound, match="has no version 4"):
+        stores.connections.sealed(new.id, 4)
+
+
+def test_of_many_who_change_it_at_once_one_wins(stores: Stores) -> None:
+    new = kept(stores, "warehouse")
+
+    def change(_: int) -> str:
+        try:
+            changed(stores, new, 2)
+        except Conflict as refused:
+            return refused.code
+        return "won"
+
+    with ThreadPoolExecutor(8) as threads:
+        outcomes = list(threads.map(change, range(8)))
+
+    assert sorted(outcomes) == [*["conflict"] * 7, "won"]
+    assert len(stores.connections.versions(new.id)) == 2
+    with pytest.raises(NotFound):
+        stores.connections.add_version("none", b"", version=2, created_by="u-ann")
+
+
+def test_the_last_ten_versions_stay_until_a_purge(stores: Stores) -> None:
+    new, other = kept(stores, "warehouse"), kept(stores, "other")
+    changed(stores, other, 2)
+    for version in range(2, 14):
+        changed(stores, new, version)
+
+    assert [v.version for v in stores.connections.versions(new.id)] == list(range(13, 3, -1))
+    assert stores.connections.purge(new.id) == 9
+    assert [v.version for v in stores.connections.versions(new.id)] == [13]
+    assert stores.connections.purge(new.id) == 0
+    assert len(stores.connections.versions(other.id)) == 2
+
+
+def test_deleting_takes_every_version_along(stores: Stores) -> None:
+    new = kept(stores, "warehouse")
+    changed(stores, new, 2)
+
+    stores.connections.delete(new.id)
+
+    assert stores.connections.versions(new.id) == []
+    assert stores.connections.sealed_page(after=0, limit=9) == []
+
+
+def test_every_version_is_met_once_by_a_walk_in_pages(stores: Stores) -> None:
+    first, second = kept(stores, "first"), kept(stores, "second")
+    changed(stores, first, 2)
+
+    met, after = [], 0
+    while page := stores.connections.sealed_page(after=after, limit=2):
+        met += [(each.connection_id, each.version) for each in page]
+        after = page[-1].place
+
+    assert met == [(first.id, 1), (second.id, 1), (first.id, 2)]
+
+
+def test_what_changed_meanwhile_is_not_resealed(stores: Stores) -> None:
+    new = kept(stores, "warehouse")
+    before = stores.connections.sealed(new.id)
+
+    assert stores.connections.reseal(before, b"resealed")
+    assert not stores.connections.reseal(before, b"again")
+    assert stores.connections.sealed(new.id).sealed == b"resealed"
+
+
+def test_marks_of_a_connection_are_kept(stores: Stores) -> None:
+    new = kept(stores, "warehouse")
+
+    stores.connections.set_use_only(new.id, True)
+    stores.connections.touch(new.id)
+
+    found = stores.connections.by_id(new.id)
+    assert found is not None
+    assert found.use_only
+    assert found.last_used_at is not None
+    assert found.last_used_at >= new.created_at
+    stores.connections.set_use_only(new.id, False)
+    assert stores.connections.all(seen_by=None, workspace_ids=()) == [replace(found, use_only=False)]
+    with pytest.raises(NotFound):
+        stores.connections.touch("none")
+    with pytest.raises(NotFound):
+        stores.connections.set_use_only("none", True)

@@ -16,7 +16,7 @@ from builders import connection, new_model_version
 from sqlalchemy import text
 
 from bettong.domain.models import ModelStatus
-from bettong.errors import BadInput
+from bettong.errors import BadInput, Unavailable
 from bettong.storage.database import open_database
 from bettong.storage.migrations import HEAD, migrate, stored_revision
 from bettong.storage.stores import open_stores
@@ -25,6 +25,7 @@ from bettong.storage.tables import metadata
 if TYPE_CHECKING:
     from pathlib import Path
 
+WHEN = "2026-01-01 00:00:00.000000"
 WRITER = """
 import sys
 from builders import connection
@@ -55,7 +56,7 @@ def test_a_restart_keeps_everything(database_url: str) -> None:
         assert stores.models.unfinished() == [version]
         assert stores.pipelines.version(steps.id) == steps
         assert stores.deployments.wanted() == [deployment]
-        assert stores.connections.sealed(kept.id) == b"sealed"
+        assert stores.connections.sealed(kept.id).sealed == b"sealed"
         assert [each.name for each in stores.connections.linked_to(workspace.id, None)] == ["warehouse"]
 
 
@@ -138,7 +139,41 @@ def test_a_migration_that_fails_half_way_leaves_nothing(
     database.close()
 
 
+def test_connections_of_a_release_without_versions_are_there_as_their_first(empty_database_url: str) -> None:
+    from bettong.secrets.details import is_of_old_form, open_details, seal_details
+    from bettong.secrets.keyring import KeyRing
+
+    ring = KeyRing([b"k" * 32])
+    database = open_database(empty_database_url)
+    migrate(database, to="0003")
+    with database.write() as tx:
+        rows = {
+            "workspaces (name, name_key, archived, created_by, created_at)": "'a', 'a', :no, 'u', :at",
+            "connections (id, name, type, created_by, created_at, sealed)": "'c-1', 'old', 'HTTP', 'u', :at, :sealed",
+            "connection_links (id, connection_id, workspace_id, created_at)": "'l-1', 'c-1', 1, :at",
+        }
+        for table, values in rows.items():
+            known = {"at": WHEN, "no": False, "sealed": ring.seal(b'{"password": 1}', bound_to="c-1")}
+            named = {name: value for name, value in known.items() if f":{name}" in values}
+            tx.execute(text(f"INSERT INTO {table} VALUES ({values})"), named)
+    database.close()
+
+    with open_stores(empty_database_url) as stores:
+        found = stores.connections.by_name("old")
+        assert found is not None
+        assert (found.version, found.use_only, found.workspace_names) == (1, False, ("a",))
+        first = stores.connections.sealed("c-1")
+        assert open_details(ring, first) == b'{"password": 1}'
+        assert is_of_old_form(ring, first)
+        stores.connections.add_version("c-1", first.sealed, version=2, created_by="u")  # a row that was copied
+        with pytest.raises(Unavailable, match="altered or copied"):
+            open_details(ring, stores.connections.sealed("c-1"))
+        assert stores.connections.reseal(first, seal_details(ring, b"{}", "c-1", 1))
+        assert not is_of_old_form(ring, stores.connections.sealed("c-1", 1))
+
+
 def test_nothing_readable_of_a_secret_is_in_any_file_of_the_platform(tmp_path: Path) -> None:
+    from bettong.secrets.details import open_details, seal_details
     from bettong.secrets.keyring import check_canary, open_ring
 
     password = "correct horse battery staple"
@@ -148,9 +183,9 @@ def test_nothing_readable_of_a_secret_is_in_any_file_of_the_platform(tmp_path: P
         for number in range(20):
             new = connection(f"c{number}")
             plain = f'{{"password": "{password}", "number": {number}}}'.encode()
-            stores.connections.add(new, ring.seal(plain, bound_to=new.id))
+            stores.connections.add(new, seal_details(ring, plain, new.id, 1))
         files = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}  # with its log still open
-        revealed = ring.open(stores.connections.sealed(new.id), bound_to=new.id)
+        revealed = open_details(ring, stores.connections.sealed(new.id))
 
     assert password.encode() in revealed
     assert {path.name for path in files} >= {"bettong.db", "bettong.db-wal", "connections.keys"}

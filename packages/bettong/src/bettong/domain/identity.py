@@ -61,7 +61,10 @@ class Workspace:
 
 @dataclass(frozen=True, slots=True)
 class AuditEvent:
-    """One thing worth answering for. Written before the answer leaves; never holds a value of a secret."""
+    """One thing worth answering for. Written before the answer leaves; never holds a value of a secret.
+
+    `detail` says what it was for: the table that was read, the job that used a connection, the caller's own reason.
+    """
 
     at: datetime
     user_id: str
@@ -71,3 +74,4 @@ class AuditEvent:
     subject_kind: str
     subject_id: str
     subject_name: str
+    detail: str = ""

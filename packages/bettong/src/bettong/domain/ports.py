@@ -10,11 +10,12 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
-    from bettong.domain.connections import Connection
+    from bettong.domain.connections import Connection, SealedDetails
     from bettong.domain.deployments import Deployment, DeploymentSpec, ModelSpec, Observed
     from bettong.domain.identity import AuditEvent, Member, Role, User, Workspace
     from bettong.domain.jobs import Job, JobKind, JobLine, JobState
     from bettong.domain.logs import LogPage, LogQuery, LogShape, TopicInfo
+    from bettong.domain.metrics import DeploymentMetrics
     from bettong.domain.models import Model, ModelConfig, ModelStatus, ModelVersion, NewModelVersion
     from bettong.domain.pipelines import Pipeline, PipelineVersion
     from bettong.domain.tensors import Graph
@@ -167,17 +168,39 @@ class ConnectionStore(Protocol):
     def delete(self, connection_id: str) -> None:
         """Drops the links too. No error when it is gone already."""
 
-    def sealed(self, connection_id: str) -> bytes: ...
-    def all_sealed(self) -> list[tuple[str, str, bytes]]:
-        """(id, name, sealed details) of every connection, to check or re-seal them."""
+    def set_use_only(self, connection_id: str, use_only: bool) -> None: ...
+    def touch(self, connection_id: str) -> None:
+        """Move last_used_at to now."""
+
+    def sealed(self, connection_id: str, version: int | None = None) -> SealedDetails:
+        """Of that version, or of the one in force."""
+
+    def versions(self, connection_id: str) -> list[SealedDetails]:
+        """Those that are kept, newest first."""
+
+    def add_version(self, connection_id: str, sealed: bytes, *, version: int, created_by: str) -> None:
+        """Put a version in force, and forget all but the last `KEPT_VERSIONS`. Conflict when the one in force is not
+        the one before it: somebody else was faster."""
+
+    def purge(self, connection_id: str) -> int:
+        """Forget every version but the one in force; how many were forgotten."""
+
+    def all_sealed(self) -> list[SealedDetails]:
+        """The version in force of every connection, oldest connection first."""
+
+    def sealed_page(self, *, after: int, limit: int) -> list[SealedDetails]:
+        """At most `limit` of all versions of all connections, behind the place `after`."""
+
+    def reseal(self, before: SealedDetails, sealed: bytes) -> bool:
+        """Replace what a version is sealed as. False, and nothing done, when it is no longer as it was `before`."""
 
 
 class AuditStore(Protocol):
     def record(self, event: AuditEvent) -> None:
         """On disk when this returns."""
 
-    def of_subject(self, subject_kind: str, subject_id: str) -> list[AuditEvent]:
-        """Newest first."""
+    def of_subject(self, subject_kind: str, subject_id: str, *, limit: int | None = None) -> list[AuditEvent]:
+        """Newest first, at most `limit`."""
 
 
 class FactStore(Protocol):
@@ -308,9 +331,16 @@ class Runtime(Protocol):
     def observe(self, deployment_id: int, label: str) -> Observed | None:
         """The deployment by a live probe; None when nothing of it runs."""
 
+    def metrics(self, deployment_id: int, label: str) -> DeploymentMetrics | None:
+        """What its replicas have counted, those that are gone included; None when nothing of it runs."""
+
 
 class LogWriter(Protocol):
     """One per replica process and topic pair; not shared between processes."""
+
+    @property
+    def problem(self) -> str | None:
+        """What is wrong with the log, in words: full, or rows that it had no room for."""
 
     def append(self, rows: pa.RecordBatch, *, failed: bool = False) -> int:
         """The rows have been handed to the operating system (`write(2)` returned) when this returns the bytes of them.

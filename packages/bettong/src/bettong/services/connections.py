@@ -10,6 +10,7 @@ from bettong.domain.connections import MAX_DETAILS_BYTES, Connection
 from bettong.domain.identity import AuditEvent
 from bettong.domain.names import check_free_name
 from bettong.errors import BadInput, NotFound, TooLarge, Unavailable
+from bettong.secrets.details import open_details, seal_details
 from bettong.services.workspaces import scope_of
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ class ConnectionService:
         check_free_name("Connection type", kind)
         plain = to_bytes(details)
         connection = Connection(str(uuid4()), name, kind, principal.user_id, self._clock())
-        self._connections.add(connection, self._keyring.seal(plain, bound_to=connection.id))
+        self._connections.add(connection, seal_details(self._keyring, plain, connection.id, connection.version))
         self._record(principal, "connection.create", connection)
         return connection
 
@@ -78,7 +79,7 @@ class ConnectionService:
             raise _unknown(f"'{connection.name}'")
         sealed = self._connections.sealed(connection.id)
         try:
-            plain = self._keyring.open(sealed, bound_to=connection.id)
+            plain = open_details(self._keyring, sealed)
         except Unavailable as locked:
             raise _locked(connection.name, locked) from locked
         self._record(principal, "connection.reveal", connection)
@@ -154,13 +155,13 @@ class ConnectionService:
 
     def _locked_ones(self, among: set[str] | None) -> list[tuple[str, Unavailable]]:
         found = []
-        for connection_id, name, sealed in self._connections.all_sealed():
-            if among is not None and connection_id not in among:
+        for sealed in self._connections.all_sealed():
+            if among is not None and sealed.connection_id not in among:
                 continue
             try:
-                self._keyring.open(sealed, bound_to=connection_id)
+                open_details(self._keyring, sealed)
             except Unavailable as locked:
-                found.append((name, locked))
+                found.append((sealed.name, locked))
         return found
 
     def _may_see(self, principal: Principal, connection: Connection) -> bool:

@@ -26,11 +26,12 @@ class SqlAuditStore:
         with self._database.write() as tx:
             tx.execute(insert(audit_events).values(asdict(event)))
 
-    def of_subject(self, subject_kind: str, subject_id: str) -> list[AuditEvent]:
+    def of_subject(self, subject_kind: str, subject_id: str, *, limit: int | None = None) -> list[AuditEvent]:
         query = (
             select(*_COLUMNS)
             .where(audit_events.c.subject_kind == subject_kind, audit_events.c.subject_id == subject_id)
             .order_by(audit_events.c.seq.desc())
+            .limit(limit)
         )
         with self._database.read() as tx:
             return [AuditEvent(*row) for row in tx.execute(query)]

@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from sqlalchemy import ColumnElement, Row, Select, and_, delete, exists, insert, or_, select
+from sqlalchemy import ColumnElement, Row, Select, and_, delete, exists, insert, or_, select, update
 from sqlalchemy import Connection as Transaction
 
-from bettong.domain.connections import Connection
+from bettong.domain.connections import KEPT_VERSIONS, Connection, SealedDetails
 from bettong.errors import Conflict, NotFound
 from bettong.storage.database import upsert
 from bettong.storage.rows import require, utc_now
-from bettong.storage.tables import connection_links, connections, workspaces
+from bettong.storage.tables import connection_links, connection_versions, connections, workspaces
 from bettong.storage.workspaces import unknown_workspace
 
 if TYPE_CHECKING:
@@ -21,8 +21,16 @@ if TYPE_CHECKING:
     from bettong.storage.database import Database
     from bettong.storage.rows import Clock
 
-# Everything but the sealed details: a list must not drag megabytes of ciphertext along.
-_SHOWN = (connections.c.id, connections.c.name, connections.c.type, connections.c.created_by, connections.c.created_at)
+_SHOWN = [column for column in connections.c if column.name != "seq"]
+_SEALED = (
+    connection_versions.c.connection_id,
+    connections.c.name,
+    connection_versions.c.version,
+    connection_versions.c.sealed,
+    connection_versions.c.created_by,
+    connection_versions.c.created_at,
+    connection_versions.c.seq,
+)
 
 
 class SqlConnectionStore:
@@ -32,7 +40,8 @@ class SqlConnectionStore:
         self._database, self._now = database, clock
 
     def add(self, connection: Connection, sealed: bytes) -> None:
-        """Keep a connection as it is given, id and time included; its `workspace_names` are not looked at."""
+        """Keep a connection as it is given, id and time included; its `workspace_names` are not looked at. `sealed`
+        are the details of the version that it says."""
         taken = Conflict(
             f"A connection '{connection.name}' exists already.", "Choose another name, or delete that one first."
         )
@@ -44,7 +53,18 @@ class SqlConnectionStore:
                     type=connection.type,
                     created_by=connection.created_by,
                     created_at=connection.created_at,
+                    version=connection.version,
+                    use_only=connection.use_only,
+                    last_used_at=connection.last_used_at,
+                )
+            )
+            tx.execute(
+                insert(connection_versions).values(
+                    connection_id=connection.id,
+                    version=connection.version,
                     sealed=sealed,
+                    created_by=connection.created_by,
+                    created_at=connection.created_at,
                 )
             )
 
@@ -121,22 +141,80 @@ class SqlConnectionStore:
         with self._database.write() as tx:
             tx.execute(delete(connections).where(connections.c.id == connection_id))
 
-    def sealed(self, connection_id: str) -> bytes:
-        with self._database.read() as tx:
-            row = tx.execute(select(connections.c.sealed).where(connections.c.id == connection_id)).first()
-        if row is None:
-            raise _unknown(connection_id)
-        return bytes(row.sealed)
+    def set_use_only(self, connection_id: str, use_only: bool) -> None:
+        self._change(connection_id, use_only=use_only)
 
-    def all_sealed(self) -> list[tuple[str, str, bytes]]:
-        query = select(connections.c.id, connections.c.name, connections.c.sealed).order_by(connections.c.seq)
+    def touch(self, connection_id: str) -> None:
+        self._change(connection_id, last_used_at=self._now())
+
+    def sealed(self, connection_id: str, version: int | None = None) -> SealedDetails:
+        wanted = connections.c.version if version is None else version
+        query = _sealed().where(connections.c.id == connection_id, connection_versions.c.version == wanted)
         with self._database.read() as tx:
-            return [(row.id, row.name, bytes(row.sealed)) for row in tx.execute(query)]
+            row = tx.execute(query).first()
+            if row is None:
+                require(tx, connections.c.id == connection_id, _unknown(connection_id))
+                raise _no_version(version)
+        return SealedDetails(*row)
+
+    def versions(self, connection_id: str) -> list[SealedDetails]:
+        query = _sealed().where(connections.c.id == connection_id).order_by(connection_versions.c.version.desc())
+        with self._database.read() as tx:
+            return [SealedDetails(*row) for row in tx.execute(query)]
+
+    def add_version(self, connection_id: str, sealed: bytes, *, version: int, created_by: str) -> None:
+        follows = and_(connections.c.id == connection_id, connections.c.version == version - 1)
+        of_it = connection_versions.c.connection_id == connection_id
+        with self._database.write() as tx:
+            if not tx.execute(update(connections).where(follows).values(version=version)).rowcount:
+                require(tx, connections.c.id == connection_id, _unknown(connection_id))
+                raise Conflict("Somebody else changed the connection at the same time.", "Look at it and try again.")
+            tx.execute(
+                insert(connection_versions).values(
+                    connection_id=connection_id,
+                    version=version,
+                    sealed=sealed,
+                    created_by=created_by,
+                    created_at=self._now(),
+                )
+            )
+            outlived = connection_versions.c.version <= version - KEPT_VERSIONS
+            tx.execute(delete(connection_versions).where(of_it, outlived))
+
+    def purge(self, connection_id: str) -> int:
+        newest = select(connections.c.version).where(connections.c.id == connection_id).scalar_subquery()
+        old = and_(
+            connection_versions.c.connection_id == connection_id,
+            connection_versions.c.version != newest,
+        )
+        with self._database.write() as tx:
+            require(tx, connections.c.id == connection_id, _unknown(connection_id))
+            return int(tx.execute(delete(connection_versions).where(old)).rowcount)
+
+    def all_sealed(self) -> list[SealedDetails]:
+        newest = _sealed().where(connection_versions.c.version == connections.c.version)
+        with self._database.read() as tx:
+            return [SealedDetails(*row) for row in tx.execute(newest.order_by(connections.c.seq))]
+
+    def sealed_page(self, *, after: int, limit: int) -> list[SealedDetails]:
+        behind = _sealed().where(connection_versions.c.seq > after)
+        with self._database.read() as tx:
+            return [SealedDetails(*row) for row in tx.execute(behind.order_by(connection_versions.c.seq).limit(limit))]
+
+    def reseal(self, before: SealedDetails, sealed: bytes) -> bool:
+        same = and_(connection_versions.c.seq == before.place, connection_versions.c.sealed == before.sealed)
+        with self._database.write() as tx:
+            return bool(tx.execute(update(connection_versions).where(same).values(sealed=sealed)).rowcount)
 
     def any_sealed(self) -> bool:
         """Whether there is a sealed row at all: then a missing key must not be replaced."""
         with self._database.read() as tx:
             return tx.execute(select(connections.c.seq).limit(1)).first() is not None
+
+    def _change(self, connection_id: str, **values: object) -> None:
+        with self._database.write() as tx:
+            if not tx.execute(update(connections).where(connections.c.id == connection_id).values(**values)).rowcount:
+                raise _unknown(connection_id)
 
     def _one(self, which: ColumnElement[bool], workspace_ids: Iterable[int] | None) -> Connection | None:
         with self._database.read() as tx:
@@ -178,9 +256,24 @@ def _connections(rows: Iterable[Row[*tuple[Any, ...]]], links: Iterable[Row[str,
     for connection_id, name in links:
         names.setdefault(connection_id, []).append(name)
     return [
-        Connection(row.id, row.name, row.type, row.created_by, row.created_at, tuple(names.get(row.id, ())))
+        Connection(
+            row.id,
+            row.name,
+            row.type,
+            row.created_by,
+            row.created_at,
+            tuple(names.get(row.id, ())),
+            row.version,
+            row.use_only,
+            row.last_used_at,
+        )
         for row in rows
     ]
+
+
+def _sealed() -> Select[*tuple[Any, ...]]:
+    """Sealed versions with the names of their connections."""
+    return select(*_SEALED).join(connections, connections.c.id == connection_versions.c.connection_id)
 
 
 def _is_link(connection_id: str, workspace_id: int) -> ColumnElement[bool]:
@@ -189,3 +282,7 @@ def _is_link(connection_id: str, workspace_id: int) -> ColumnElement[bool]:
 
 def _unknown(connection_id: str) -> NotFound:
     return NotFound(f"No connection has the id '{connection_id}'.", "List the connections to see which there are.")
+
+
+def _no_version(version: int | None) -> NotFound:
+    return NotFound(f"The connection has no version {version}.", "List its versions; the last ones are kept.")

@@ -25,6 +25,8 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
     UniqueConstraint,
+    false,
+    text,
 )
 
 if TYPE_CHECKING:
@@ -247,7 +249,22 @@ connections = Table(
     _text("type"),
     Column("created_by", Text, nullable=False, index=True),
     _when("created_at"),
+    Column("version", Integer, nullable=False, server_default="1"),
+    Column("use_only", Boolean, nullable=False, server_default=false()),
+    Column("last_used_at", UtcDateTime),
+    sqlite_autoincrement=True,
+)
+
+connection_versions = Table(
+    "connection_versions",
+    metadata,
+    Column("seq", _Serial, primary_key=True),
+    Column("connection_id", Text, ForeignKey("connections.id", ondelete="CASCADE"), nullable=False),
+    Column("version", Integer, nullable=False),
     Column("sealed", LargeBinary, nullable=False),
+    _text("created_by"),
+    _when("created_at"),
+    UniqueConstraint("connection_id", "version"),
     sqlite_autoincrement=True,
 )
 
@@ -276,6 +293,7 @@ audit_events = Table(
     _text("subject_kind"),
     _text("subject_id"),
     _text("subject_name"),
+    Column("detail", Text, nullable=False, server_default=text("''")),
     Index(None, "subject_kind", "subject_id"),
     sqlite_autoincrement=True,
 )

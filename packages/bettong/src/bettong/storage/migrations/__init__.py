@@ -17,12 +17,13 @@ if TYPE_CHECKING:
 
     from bettong.storage.database import Database
 
-HEAD = "0003"
+HEAD = "0004"
 _POSTGRES_LOCK = 0x62657474  # any number, as long as every release takes the same one
 
 
-def migrate(database: Database) -> None:
+def migrate(database: Database, to: str = HEAD) -> None:
     """Bring the database to HEAD, in one transaction; at HEAD nothing is written and Alembic is not even imported.
+    An older revision `to` is for tests of migrations.
 
     Several processes may do this at the same time: one migrates, the others wait and find it done.
 
@@ -30,13 +31,13 @@ def migrate(database: Database) -> None:
         BadInput: the database was written by a newer release.
     """
     with database.read() as transaction:
-        if stored_revision(transaction) == HEAD:
+        if stored_revision(transaction) == to:
             return
     with database.write() as transaction:
         if not database.is_sqlite:  # on SQLite a writing transaction is alone already
             transaction.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _POSTGRES_LOCK})
-        if stored_revision(transaction) != HEAD:
-            _upgrade(transaction)
+        if stored_revision(transaction) != to:
+            _upgrade(transaction, to)
 
 
 def stored_revision(transaction: Transaction) -> str | None:
@@ -47,7 +48,7 @@ def stored_revision(transaction: Transaction) -> str | None:
     return None if revision is None else str(revision)
 
 
-def _upgrade(transaction: Transaction) -> None:
+def _upgrade(transaction: Transaction, to: str) -> None:
     from alembic import command
     from alembic.config import Config
     from alembic.script import ScriptDirectory
@@ -65,4 +66,4 @@ def _upgrade(transaction: Transaction) -> None:
             f"The database is at revision {stored}; this release knows revisions up to {HEAD}.",
             "A newer bettong wrote it: start that one, or restore the backup from before it was updated.",
         ) from None
-    command.upgrade(config, HEAD)
+    command.upgrade(config, to)
