@@ -194,6 +194,7 @@ class ConversionRecord(Reply):
     framework: str
     python_version: str
     requirements: list[str]
+    framework_config: dict[str, Any] | None
     arch: str
     accel: str
 

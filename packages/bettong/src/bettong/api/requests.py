@@ -117,12 +117,20 @@ class ConnectionDelete(Body):
 # --- models ---------------------------------------------------------------------------------------------------------
 
 
+class FrameworkConfig(Body):
+    """Options of a framework: `model_path`, and whatever else the builder of a CUSTOM model reads."""
+
+    framework: Name
+    config: dict[str, Any] | None = None
+
+
 class Conversion(Body):
     framework: Name
     python_version: Name | None = None
     requirements: list[Text] | None = None
     arch: Name | None = None
     accel: Any = Field(None, description="A text, or an object for accelerators with settings.")
+    framework_config: FrameworkConfig | None = None
 
 
 class UploadMeta(Body):

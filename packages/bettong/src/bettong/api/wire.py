@@ -120,6 +120,7 @@ def model_version_record(version: ModelVersion, workspace_name: str, deployed: b
             "framework": version.framework,
             "python_version": version.python_version,
             "requirements": list(version.requirements),
+            "framework_config": _framework_config(version),
             "arch": version.arch,
             "accel": version.accel,
         },
@@ -141,6 +142,12 @@ def model_version_record(version: ModelVersion, workspace_name: str, deployed: b
         "deployed": deployed,
         "error_summary": version.error_summary,
     }
+
+
+def _framework_config(version: ModelVersion) -> Record | None:
+    if not version.framework_config:
+        return None
+    return {"framework": version.framework, "config": dict(version.framework_config)}
 
 
 def model_config(config: ModelConfig) -> Record:

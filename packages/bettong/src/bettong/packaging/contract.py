@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from bettong.errors import BadInput, TooLarge
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
 STEP, PARAMETER = "process_data", "input_data"
@@ -44,12 +44,7 @@ def check_python_step(folder: Path) -> str:
     files = sorted(p for p in folder.iterdir() if p.suffix == ".py" and p.is_file())
     if not files:
         raise _no_code(folder)
-    if (size := sum(p.stat().st_size for p in files)) > MAX_CODE_BYTES:
-        raise TooLarge(
-            f"The .py files at the zip's root have {size} bytes, more than {MAX_CODE_BYTES}.",
-            "Move data out of the code into files of its own.",
-        )
-    modules = {p.name: _parsed(p) for p in files}
+    modules = parse_files({p.name: p for p in files})
     found = [Found(name, f, module) for name, module in modules.items() for f in _top_level(module.body)]
     steps = [f for f in found if f.function.name == STEP]
     if len(steps) > 1:
@@ -58,6 +53,16 @@ def check_python_step(folder: Path) -> str:
         raise _no_step(found, modules)
     _check_signature(steps[0])
     return steps[0].file
+
+
+def parse_files(files: Mapping[str, Path]) -> dict[str, ast.Module]:
+    """The code of files by the names that people know them by. Raises BadInput, TooLarge."""
+    if (size := sum(path.stat().st_size for path in files.values())) > MAX_CODE_BYTES:
+        raise TooLarge(
+            f"The zip's .py files have {size} bytes, more than {MAX_CODE_BYTES}.",
+            "Move data out of the code into files of its own.",
+        )
+    return {name: _parsed(path) for name, path in files.items()}
 
 
 def _parsed(path: Path) -> ast.Module:
@@ -100,7 +105,7 @@ def _no_code(folder: Path) -> BadInput:
 def _no_step(found: list[Found], modules: dict[str, ast.Module]) -> BadInput:
     names = [f.function.name for f in found]
     close = difflib.get_close_matches(STEP, names, n=1, cutoff=0.6)
-    looks_right = [f for f in found if [a.arg for a in _arguments(f.function)] == [PARAMETER]]
+    looks_right = [f for f in found if [a.arg for a in arguments_of(f.function)] == [PARAMETER]]
     near = next((f for f in found if close and f.function.name == close[0]), looks_right[0] if looks_right else None)
     if near is not None:
         return BadInput(
@@ -129,7 +134,7 @@ def _elsewhere(modules: dict[str, ast.Module]) -> Iterator[str]:
 
 def _check_signature(step: Found) -> None:
     function = step.function
-    arguments = _arguments(function)
+    arguments = arguments_of(function)
     names = [a.arg for a in arguments]
     if names != [PARAMETER]:
         raise BadInput(
@@ -142,7 +147,7 @@ def _check_signature(step: Found) -> None:
     ):
         if annotation is None:
             raise BadInput(f"The {what} of {STEP} in {step} has no annotation.", f"Write: {SIGNATURE}.")
-        if not _is_inference_data(annotation, _aliases(step.module)):
+        if not is_inference_data(annotation, aliases_of(step.module)):
             raise BadInput(
                 f"The {what} of {STEP} in {step} is annotated '{ast.unparse(annotation)[:80]}'; "
                 "expected InferenceData (Dict[str, np.ndarray]).",
@@ -150,14 +155,14 @@ def _check_signature(step: Found) -> None:
             )
 
 
-def _arguments(function: Function) -> list[ast.arg]:
+def arguments_of(function: Function) -> list[ast.arg]:
     """Every parameter; those behind stars count too."""
     a = function.args
     stars = [s for s in (a.vararg, a.kwarg) if s is not None]
     return [*a.posonlyargs, *a.args, *a.kwonlyargs, *stars]
 
 
-def _aliases(module: ast.Module) -> dict[str, ast.expr]:
+def aliases_of(module: ast.Module) -> dict[str, ast.expr]:
     """What names at the top of the module stand for: imports as dotted names, `Name = expression` as it is."""
     aliases: dict[str, ast.expr] = {}
     for node in module.body:
@@ -170,24 +175,24 @@ def _aliases(module: ast.Module) -> dict[str, ast.expr]:
     return aliases
 
 
-def _is_inference_data(annotation: ast.expr, aliases: dict[str, ast.expr], depth: int = 0) -> bool:
+def is_inference_data(annotation: ast.expr, aliases: dict[str, ast.expr], depth: int = 0) -> bool:
     """InferenceData by its name, or written out as a dict of text to numpy arrays."""
     if depth > 5:
         return False
     if isinstance(annotation, ast.Constant) and isinstance(annotation.value, str):
         try:
-            return _is_inference_data(ast.parse(annotation.value, mode="eval").body, aliases, depth + 1)
+            return is_inference_data(ast.parse(annotation.value, mode="eval").body, aliases, depth + 1)
         except (SyntaxError, ValueError, RecursionError, MemoryError):
             return False
-    name = _last_name(annotation)
+    name = last_name(annotation)
     if isinstance(annotation, ast.Name) and name in aliases:
-        return _is_inference_data(aliases[name], aliases, depth + 1)
+        return is_inference_data(aliases[name], aliases, depth + 1)
     if isinstance(annotation, ast.Subscript) and isinstance(annotation.slice, ast.Tuple):
         keys = [*annotation.slice.elts, None, None][:2]
         return (
             len(annotation.slice.elts) == 2
-            and _last_name(annotation.value) in ("Dict", "dict", "Mapping")
-            and _last_name(keys[0]) == "str"
+            and last_name(annotation.value) in ("Dict", "dict", "Mapping")
+            and last_name(keys[0]) == "str"
             and _is_array(keys[1], aliases)
         )
     return name == "InferenceData"
@@ -196,11 +201,11 @@ def _is_inference_data(annotation: ast.expr, aliases: dict[str, ast.expr], depth
 def _is_array(node: ast.expr | None, aliases: dict[str, ast.expr]) -> bool:
     if isinstance(node, ast.Subscript):
         node = node.value
-    name = _last_name(node)
-    return name in ("ndarray", "NDArray") or (name in aliases and _last_name(aliases[name]) in ("ndarray", "NDArray"))
+    name = last_name(node)
+    return name in ("ndarray", "NDArray") or (name in aliases and last_name(aliases[name]) in ("ndarray", "NDArray"))
 
 
-def _last_name(node: ast.expr | None) -> str:
+def last_name(node: ast.expr | None) -> str:
     if isinstance(node, ast.Name):
         return node.id
     return node.attr if isinstance(node, ast.Attribute) else ""

@@ -48,13 +48,15 @@ class Interpreter:
 class Wish:
     """What an artifact says about its interpreter; `said_by` names the file, or what else asks for it.
 
-    `example` is a version that would do, `otherwise` what a person can do besides installing it.
+    `example` is a version that would do, `otherwise` what a person can do besides installing it. A `preferred` one is
+    taken when it is installed; others do as well.
     """
 
     allowed: SpecifierSet
     said_by: str
     example: str = ""
     otherwise: str = ""
+    preferred: bool = False
 
 
 def discover(*, first: Iterable[str] = (), folders: Iterable[Path] = (), pyenv_root: Path) -> dict[Minor, list[Path]]:
@@ -113,6 +115,8 @@ class Interpreters:
             return known
         if fitting := [m for m in known if _fits(m, wish.allowed)]:
             return fitting
+        if wish.preferred:
+            return known
         asked = str(wish.allowed).removeprefix("==").removesuffix(".*")
         if not any(_fits((3, n), wish.allowed) for n in range(OLDEST[1], 100)):
             raise BadInput(

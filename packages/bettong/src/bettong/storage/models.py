@@ -57,6 +57,7 @@ class SqlModelStore:
                     framework=new.framework,
                     python_version=new.python_version,
                     requirements=list(new.requirements),
+                    framework_config=dict(new.framework_config) or None,
                     arch=new.arch,
                     accel=new.accel,
                     file_name=new.file_name,
@@ -251,6 +252,7 @@ def _version(row: Row[*tuple[Any, ...]]) -> ModelVersion:
         created_by=row.created_by,
         created_at=row.created_at,
         updated_at=row.updated_at,
+        framework_config=row.framework_config or {},
     )
 
 

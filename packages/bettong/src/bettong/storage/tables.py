@@ -156,6 +156,7 @@ model_versions = Table(
     _text("framework"),
     _text("python_version"),
     Column("requirements", _Json, nullable=False),
+    Column("framework_config", _Json),
     _text("arch"),
     _text("accel"),
     _text("file_name"),

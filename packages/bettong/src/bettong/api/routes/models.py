@@ -12,6 +12,7 @@ from bettong.api import replies
 from bettong.api.answers import Answer
 from bettong.api.auth import Caller, Uses
 from bettong.api.requests import (
+    FrameworkConfig,
     ModelConfigGet,
     ModelConfigInsert,
     ModelGet,
@@ -37,7 +38,9 @@ router = APIRouter(prefix="/v1/api/models", route_class=StrictRoute, tags=["mode
 def _multipart() -> dict[str, Any]:
     """How an upload is described: by hand, because its parts are read as a stream."""
     meta = UploadMeta.model_json_schema()
-    meta["properties"]["conversion"] = meta.pop("$defs")["Conversion"]
+    parts = meta.pop("$defs")
+    meta["properties"]["conversion"] = parts["Conversion"]
+    parts["Conversion"]["properties"]["framework_config"] = parts["FrameworkConfig"]
     schema = {
         "type": "object",
         "required": ["metadata", "file"],
@@ -180,4 +183,13 @@ def _described(meta: UploadMeta, file: UploadFile) -> Upload:
         accel=accel if isinstance(accel, str) else None if accel is None else "with settings",
         input_schema=meta.input_schema,
         output_schema=meta.output_schema,
+        framework_config=_config_for(conversion.framework, conversion.framework_config),
     )
+
+
+def _config_for(framework: str, config: FrameworkConfig | None) -> dict[str, Any]:
+    if config is None:
+        return {}
+    if config.framework != framework:
+        raise BadInput("The framework_config is for another framework than the model's.", "Send the model's own.")
+    return config.config or {}

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from bettong.storage.database import Database
 
-HEAD = "0004"
+HEAD = "0005"
 _POSTGRES_LOCK = 0x62657474  # any number, as long as every release takes the same one
 
 

@@ -1,0 +1,1 @@
+"""What is configured about a model."""
