@@ -64,7 +64,9 @@ def test_the_defaults_that_the_page_tells_are_those_in_force(tmp_path: Path) -> 
     in_force = {
         "BETTONG_HOST": settings.host,
         "BETTONG_PORT": str(settings.port),
-        "BETTONG_LOG_BYTES_PER_TOPIC": str(settings.log_bytes_per_topic),
+        "BETTONG_LOG_BYTES_PER_TOPIC": str(settings.log.bytes_per_topic),
+        "BETTONG_LOG_DAYS": str(settings.log.days),
+        "BETTONG_MAX_LOGGED_ROW_BYTES": str(settings.log.max_row_bytes),
         "BETTONG_MAX_BODY_BYTES": str(settings.limits.max_body_bytes),
         "BETTONG_MAX_UPLOAD_BYTES": str(settings.limits.max_upload_bytes),
     }

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from builders import log_rows
 
 from bettong.domain.logs import LogQuery
-from bettong.logstore.compaction import Dropped, Maintenance, Sized, maintain, over_quota
+from bettong.logstore.compaction import Dropped, Maintenance, Sized, compact, maintain, over_quota
 from bettong.logstore.layout import PartEntry
 from bettong.logstore.reader import SegmentLogReader
 from bettong.logstore.writer import SegmentLogWriter
@@ -248,3 +248,16 @@ def test_two_maintainers_do_not_meet(tmp_path: Path) -> None:
 
 def test_a_folder_that_does_not_exist_needs_nothing(tmp_path: Path) -> None:
     assert maintain(tmp_path / "none", 0.0, 0) == Maintenance()
+
+
+def test_rows_go_by_age_once_the_newest_of_their_file_is_old_enough(tmp_path: Path) -> None:
+    day_ms = 86_400_000
+    write(tmp_path, 1 * day_ms, 9 * day_ms)
+    write(tmp_path, 2 * day_ms, 4 * day_ms)
+    compact(tmp_path, 0.0)
+
+    done = maintain(tmp_path, now_s=11 * 86_400, max_bytes_per_topic=2**40, max_days=6)
+
+    assert done.dropped[TOPIC].rows == 2
+    assert numbers(tmp_path) == [1 * day_ms, 9 * day_ms]
+    assert maintain(tmp_path, now_s=99 * 86_400, max_bytes_per_topic=2**40).dropped == {}

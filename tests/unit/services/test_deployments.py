@@ -241,6 +241,25 @@ def test_a_dead_worker_shows(platform: Platform) -> None:
     assert told["engines"][0]["model_statuses"]["models"][0]["status"] == "Error"
 
 
+def test_rows_missing_in_a_log_show_in_its_status_and_in_the_platforms(platform: Platform) -> None:
+    row = deployed(platform)
+    problem = "The disk of the inference log was full for a while: 7 answered rows are not in the log."
+    platform.runtime.change = lambda o: replace(
+        o, replicas=tuple(replace(r, log_problem=problem) for r in o.replicas[:1]) + o.replicas[1:]
+    )
+
+    told = status(platform, row)
+    platform.services.deployments.watch()
+
+    assert told["status"] == "Running"
+    assert told["details"] == [f"engine-{row.label}-0: {problem}"]
+    assert platform.services.deployments.log_problems() == [f"{row.label}: engine-{row.label}-0: {problem}"]
+
+    platform.runtime.change = lambda o: o
+    platform.services.deployments.watch()
+    assert platform.services.deployments.log_problems() == []
+
+
 def test_a_dead_host_shows_and_the_watch_starts_it_again_on_its_port(platform: Platform) -> None:
     row = deployed(platform)
     platform.runtime.specs.clear()

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from bettong import __version__
 from bettong.errors import BadInput
-from bettong.settings import Limits, Settings
+from bettong.settings import Limits, LogRules, Settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -68,7 +68,12 @@ def settings_from_environment(**overrides: Any) -> Settings:
         keys=_listed("BETTONG_KEYS", ","),
         allowed_hosts=_listed("BETTONG_ALLOWED_HOSTS", ","),
         pythons=_listed("BETTONG_PYTHONS", os.pathsep),
-        log_bytes_per_topic=_number("BETTONG_LOG_BYTES_PER_TOPIC", 2**30),
+        log=LogRules(
+            bytes_per_topic=_number("BETTONG_LOG_BYTES_PER_TOPIC", LogRules().bytes_per_topic),
+            days=_number("BETTONG_LOG_DAYS", LogRules().days),
+            max_row_bytes=_number("BETTONG_MAX_LOGGED_ROW_BYTES", LogRules().max_row_bytes),
+            on_full=_one_of("BETTONG_ON_LOG_FULL", ("stop", "continue")),
+        ),
         limits=limits,
     )
     return replace(settings, **{name: value for name, value in overrides.items() if value is not None})
@@ -104,6 +109,14 @@ def _number(name: str, default: int) -> int:
     if not text.isdecimal():
         raise BadInput(f"{name} is '{text}'.", "Set it to a whole number, or leave it out.")
     return int(text)
+
+
+def _one_of(name: str, known: tuple[str, ...]) -> str:
+    """One of the known words, the first when none is set."""
+    text = os.environ.get(name, "") or known[0]
+    if text not in known:
+        raise BadInput(f"{name} is '{text}'.", f"Set it to {' or '.join(known)}, or leave it out.")
+    return text
 
 
 def _listed(name: str, separator: str) -> tuple[str, ...]:
@@ -251,7 +264,7 @@ def build(settings: Settings, nursery: Nursery, *, url: str, instance: str, star
         Loop("watch", _recover_then_watch(deployments), every_s=WATCH_EVERY_S),
         Loop(
             "log-maintenance",
-            lambda: maintain(home / "logs", time.time(), settings.log_bytes_per_topic),
+            lambda: maintain(home / "logs", time.time(), settings.log.bytes_per_topic, settings.log.days),
             every_s=MAINTAIN_EVERY_S,
         ),
         Loop("text-logs", lambda: bound(home), every_s=BOUND_TEXT_LOGS_EVERY_S),
@@ -280,7 +293,8 @@ def build(settings: Settings, nursery: Nursery, *, url: str, instance: str, star
         arch=arch,
         stop=stop,
         sandbox=describe_sandbox(),
-        warnings=lambda: [*key_problems, *services.connections.unreadable_reasons()],
+        warnings=lambda: [*key_problems, *services.connections.unreadable_reasons(), *deployments.log_problems()],
+        log=settings.log,
     )
     return Platform(create_app(services, settings, facts), services, queue, loops, close, stopping.append)
 

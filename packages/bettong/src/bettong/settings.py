@@ -26,6 +26,16 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
+class LogRules:
+    """How much of each inference is logged, and for how long."""
+
+    bytes_per_topic: int = 10 * 2**30  # the oldest rows go first
+    days: int = 0  # 0 = for as long as there is room
+    max_row_bytes: int = 2**20  # an input column that takes more per row stays out
+    on_full: str = "stop"  # no answer without its row; "continue" = answers go on, missing rows are counted
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """Where the platform lives and how it listens.
 
@@ -40,7 +50,7 @@ class Settings:
     keys: tuple[str, ...] = field(default=(), repr=False)  # from BETTONG_KEYS; () = key files in `home`
     allowed_hosts: tuple[str, ...] = ()  # Host headers taken besides loopback and `host`
     pythons: tuple[str, ...] = ()  # interpreters for model environments besides the discovered ones
-    log_bytes_per_topic: int = 1 * 2**30
+    log: LogRules = field(default_factory=LogRules)
     limits: Limits = field(default_factory=Limits)
 
     @property

@@ -53,6 +53,13 @@ class Token(Reply):
     workspace_ids: list[int]
 
 
+class LogRules(Reply):
+    bytes_per_topic: int
+    days: int
+    max_row_bytes: int
+    on_full: str
+
+
 class PlatformStatus(Reply):
     version: str
     instance: str
@@ -63,6 +70,7 @@ class PlatformStatus(Reply):
     unreadable_connections: list[str]
     deployments: int
     sandbox: str
+    log: LogRules
 
 
 # --- users and workspaces -------------------------------------------------------------------------------------------
@@ -487,6 +495,7 @@ class Partition(Reply):
 class Topic(Reply):
     partitions: dict[str, Partition]
     bytes: int
+    max_bytes: int
 
 
 class TopicName(Reply):

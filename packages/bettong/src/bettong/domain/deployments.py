@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ from bettong.domain.batching import DynamicBatching
 from bettong.errors import BadInput
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import datetime
 
 SPEC_FORMAT = 1
@@ -167,6 +168,7 @@ class DeploymentSpec:
     linger_s: float = 5.0  # how long a drained replica still takes requests on connections that it has
     drain_s: float = 30.0  # how long requests in flight may take before a drained replica ends all the same
     max_logged_row_bytes: int = 2**20  # an input column that takes more per row stays out of the log
+    on_log_full: str = "stop"  # or "continue": answers go on, and rows that are not logged are counted
     threads: int = 1  # of one model in one replica, its share of the cores at most
 
     @property
@@ -219,6 +221,16 @@ class ObservedWorker:
         return bool(self.provider)
 
 
+def as_one(workers: Sequence[ObservedWorker]) -> ObservedWorker:
+    """What is told of several workers of one model where there is place for one: the first of those in the worst
+    state, with the restarts of all."""
+    worst = min(workers, key=lambda worker: _WORST_FIRST.index(worker.state))
+    return replace(worst, restarts=sum(worker.restarts for worker in workers))
+
+
+_WORST_FIRST = (State.FAILED, State.UNKNOWN, State.PENDING, State.RUNNING)
+
+
 @dataclass(frozen=True, slots=True)
 class ObservedReplica:
     """A replica as its host saw it just now: alive and answering a probe, or why not."""
@@ -232,6 +244,7 @@ class ObservedReplica:
     draining: bool = False
     restarts: int = 0
     in_flight: int = 0
+    log_problem: str | None = None  # of its inference log, in words
     workers: tuple[ObservedWorker, ...] = ()
 
 

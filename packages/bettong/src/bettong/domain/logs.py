@@ -34,6 +34,13 @@ class LogShape:
     by_row: pa.Schema
 
 
+class OnLogFull(StrEnum):
+    """What becomes of an inference whose row finds no space in the log."""
+
+    STOP = "stop"  # it is not answered (507)
+    CONTINUE = "continue"  # it is answered, and its missing row is counted
+
+
 class PageStatus(StrEnum):
     ALL = "All"
     RECORD_LIMITED = "RecordLimited"

@@ -125,5 +125,6 @@ def _observed(
         draining=known.phase == "leaving",
         restarts=known.restarts,
         in_flight=(answer or {}).get("in_flight", 0),
+        log_problem=(answer or {}).get("log_problem"),
         workers=tuple(ObservedWorker(**{**w, "state": State(w["state"])}) for w in workers),
     )

@@ -78,19 +78,22 @@ class Maintenance:
     dropped: dict[str, Dropped] = field(default_factory=dict)
 
 
-def maintain(folder: Path, now_s: float, max_bytes_per_topic: int) -> Maintenance:
-    """One round over a log folder: compact, then drop what is beyond the quota. Does nothing while another process is
-    at it. What cannot be done for one segment is logged and tried again in the next round.
+def maintain(folder: Path, now_s: float, max_bytes_per_topic: int, max_days: int = 0) -> Maintenance:
+    """One round over a log folder: compact, then drop what is beyond the quota or too old. Does nothing while another
+    process is at it. What cannot be done for one segment is logged and tried again in the next round.
 
     Args:
         folder: the log folder; it need not exist.
         now_s: epoch seconds, kept in the parts that are made.
         max_bytes_per_topic: what a topic may take on disk.
+        max_days: how old a row may get before it goes; 0 for any age.
     """
     with _alone(folder) as alone:
         if not alone:
             return Maintenance()
-        return Maintenance(compact(folder, now_s), retain(folder, max_bytes_per_topic))
+        compacted = compact(folder, now_s)
+        oldest_ms = int((now_s - max_days * 86_400) * 1000) if max_days else None
+        return Maintenance(compacted, retain(folder, max_bytes_per_topic, oldest_ms))
 
 
 def compact(folder: Path, now_s: float) -> int:
@@ -113,20 +116,22 @@ def compact(folder: Path, now_s: float) -> int:
     return done
 
 
-def retain(folder: Path, max_bytes_per_topic: int) -> dict[str, Dropped]:
-    """Drop oldest rows of each topic that takes more than its bytes; what was dropped by topic. Segments with a writer
-    count but stay."""
+def retain(folder: Path, max_bytes_per_topic: int, oldest_ms: int | None = None) -> dict[str, Dropped]:
+    """Drop parts of each topic whose newest row is before `oldest_ms`, then oldest rows of what takes more than its
+    bytes; what was dropped by topic. Segments with a writer count but stay."""
     dropped: dict[str, Dropped] = {}
     for topic in topics(folder):
         topic_folder = folder / topic
         sized = [_sized(entry) for entry in current(list_topic(topic_folder))]
         gone = Dropped(0, 0)
-        for item in over_quota(sized, max_bytes_per_topic):
+        old, kept = too_old(sized, oldest_ms)
+        for item in [*old, *over_quota(kept, max_bytes_per_topic)]:
             if (rows := _drop(topic_folder, item.entry)) is not None:
                 gone = Dropped(gone.rows + rows, gone.bytes + item.bytes)
         if gone.bytes:
             dropped[topic] = gone
-            _log.warning("inference log over its bytes: topic=%s dropped_rows=%d", topic, gone.rows)
+            why = "beyond its days or bytes" if old else "over its bytes"
+            _log.warning("inference log %s: topic=%s dropped_rows=%d", why, topic, gone.rows)
     return dropped
 
 
@@ -134,6 +139,12 @@ def superseded(entries: Sequence[Entry]) -> list[SegmentEntry]:
     """Segments whose rows are in a part: a compaction was stopped between its last two steps."""
     counted = set(current(entries))
     return [e for e in entries if isinstance(e, SegmentEntry) and e not in counted]
+
+
+def too_old(items: Sequence[Sized], oldest_ms: int | None) -> tuple[list[Sized], list[Sized]]:
+    """(those whose newest row is older than that, the others)."""
+    old = [item for item in items if oldest_ms is not None and item.last_ms < oldest_ms]
+    return old, [item for item in items if item not in old]
 
 
 def over_quota(items: Sequence[Sized], max_bytes: int) -> list[Sized]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bettong.domain.logs import topic_of
+from bettong.domain.logs import OnLogFull, topic_of
 from bettong.logstore.writer import SegmentLogWriter
 
 if TYPE_CHECKING:
@@ -20,4 +20,5 @@ def open_log(spec: DeploymentSpec, replica_name: str) -> LogWriter:
         BadInput: the replica's name cannot name a folder.
     """
     failures = topic_of(spec.workspace_id, spec.name, failures=True)
-    return SegmentLogWriter(Path(spec.log_folder), spec.topic, failures, replica_name)
+    on_full = OnLogFull(spec.on_log_full)
+    return SegmentLogWriter(Path(spec.log_folder), spec.topic, failures, replica_name, on_full=on_full)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import threading
 import time
@@ -11,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from bettong.errors import BadInput, TooLarge, Unavailable
+from bettong.domain.logs import OnLogFull
+from bettong.errors import BadInput, StorageFull, TooLarge, Unavailable
 from bettong.logstore.columns import ROW_COLUMN, TIME_COLUMN, TIME_TYPE
 from bettong.logstore.layout import check_name, create_segment
 from bettong.logstore.segment import MAX_PAYLOAD_BYTES, Codec, SegmentFile, header_of, header_over, refused
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 ROLL_BYTES = 64 * 2**20
 ROLL_AGE_S = 3600.0
 SYNC_INTERVAL_S = 0.05
+SAY_AGAIN_S = 10.0  # that rows are not logged
 _log = logging.getLogger(__name__)
 
 
@@ -50,9 +53,11 @@ class SegmentLogWriter:
         *,
         roll_bytes: int = ROLL_BYTES,
         roll_age_s: float = ROLL_AGE_S,
+        on_full: OnLogFull = OnLogFull.STOP,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         check_name("partition", partition)
+        self._gap = _Gap(topic, on_full, clock)
         self._syncer = _Syncer()
         self._inferences, self._failures = (
             _TopicWriter(folder, check_name("topic", name), partition, roll_bytes, roll_age_s, clock, self._syncer)
@@ -60,6 +65,11 @@ class SegmentLogWriter:
         )
         self._lock = threading.Lock()
         self._closed = False
+
+    @property
+    def problem(self) -> str | None:
+        """What is wrong with this log, in words; None while it has taken everything."""
+        return self._gap.words()
 
     def append(self, rows: pa.RecordBatch, *, failed: bool = False) -> int:
         """Hand `rows` to the operating system; a killed process loses none of them once this has returned.
@@ -72,13 +82,19 @@ class SegmentLogWriter:
 
         Raises:
             BadInput: `rows` has no such `time`, or a dictionary or extension column. TooLarge beyond 2 GiB.
-            StorageFull: the disk is. Nothing of `rows` is in the log.
+            StorageFull: the disk is. Nothing of `rows` is in the log. With `on_full` continue, rows that did not fail
+                are counted instead (`problem`), and 0 is returned.
             Unavailable: the writer is closed, or the operating system refused. Nothing of `rows` is in the log.
         """
         with self._lock:
             if self._closed:
                 raise _closed()
-            return (self._failures if failed else self._inferences).append(rows)
+            if failed:  # its caller hears of the failure, whether it is logged or not
+                return self._failures.append(rows)
+            try:
+                return self._gap.ended(self._inferences.append(rows))
+            except StorageFull as full:
+                return self._gap.met(full, rows.num_rows)
 
     def append_request(self, shape: LogShape, time_ms: int, shared: Sequence[Any], rows: pa.RecordBatch) -> int:
         """Hand the rows of one answered request to the operating system, as `append` does.
@@ -97,7 +113,10 @@ class SegmentLogWriter:
         with self._lock:
             if self._closed:
                 raise _closed()
-            return self._inferences.append_request(shape, time_ms, shared, rows)
+            try:
+                return self._gap.ended(self._inferences.append_request(shape, time_ms, shared, rows))
+            except StorageFull as full:
+                return self._gap.met(full, rows.num_rows)
 
     def append_row(self, shape: LogShape, time_ms: int, shared: Sequence[Any], values: Sequence[NDArray]) -> int:
         """Hand one row of numbers to the operating system, as `append_request` does, at half its cost.
@@ -113,7 +132,10 @@ class SegmentLogWriter:
         with self._lock:
             if self._closed:
                 raise _closed()
-            return self._inferences.append_row(shape, time_ms, shared, values)
+            try:
+                return self._gap.ended(self._inferences.append_row(shape, time_ms, shared, values))
+            except StorageFull as full:
+                return self._gap.met(full, 1)
 
     def close(self) -> None:
         """Put everything on the disk and let go of the segments. Closing again does nothing."""
@@ -124,6 +146,42 @@ class SegmentLogWriter:
             self._inferences.retire()
             self._failures.retire()
         self._syncer.close()
+
+
+class _Gap:
+    """What the log had no room for."""
+
+    def __init__(self, topic: str, on_full: OnLogFull, clock: Callable[[], float]) -> None:
+        self._topic, self._on_full, self._clock = topic, on_full, clock
+        self._full = False  # the last append found no space
+        self._rows = 0  # answered and not logged
+        self._say_at = -math.inf
+
+    def ended(self, written: int) -> int:
+        """An append went through: it is handed on what it wrote."""
+        if self._full:
+            self._full, self._say_at = False, -math.inf
+            _log.warning("inference log has space again: topic=%s unlogged_rows=%d", self._topic, self._rows)
+        return written
+
+    def met(self, full: StorageFull, rows: int) -> int:
+        """There was no space for so many rows. Raises `full` unless the log may have gaps."""
+        self._full = True
+        if self._on_full is OnLogFull.STOP:
+            raise full
+        self._rows += rows
+        if self._clock() >= self._say_at:
+            self._say_at = self._clock() + SAY_AGAIN_S
+            _log.error("inference log full, answers go on unlogged: topic=%s unlogged_rows=%d", self._topic, self._rows)
+        return 0
+
+    def words(self) -> str | None:
+        if self._rows:
+            now = "is full, and inferences go on" if self._full else "was full for a while"
+            return f"The disk of the inference log {now}: {self._rows} answered rows are not in the log."
+        if self._full:
+            return "The disk of the inference log is full: inferences are refused until there is space."
+        return None
 
 
 class _TopicWriter:

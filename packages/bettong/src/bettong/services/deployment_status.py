@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from bettong.domain.deployments import State
+from bettong.domain.deployments import State, as_one
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -37,7 +37,7 @@ def compose_status(
     replicas = observed.replicas if observed else ()
     return {
         "status": top_status(observed, row.generation, fault),
-        "details": [reason] if reason else [],
+        "details": [*([reason] if reason else []), *log_problems(observed)],
         "engines": [_engine(r, facts, observed, models.get(r.pipeline_version, ())) for r in replicas],
         "engine_lbs": [_host(observed, row.label)] if observed else [],
         "sidekicks": [_sidekick(w, observed) for r in replicas for w in r.workers if not w.native] if observed else [],
@@ -48,6 +48,11 @@ def compose_status(
             "error": None if serving else reason,
         },
     }
+
+
+def log_problems(observed: Observed | None) -> list[str]:
+    """What is wrong with the inference logs of its replicas, in words."""
+    return [f"{r.name}: {r.log_problem}" for r in observed.replicas if r.log_problem] if observed else []
 
 
 def healthy(observed: Observed) -> bool:
@@ -72,7 +77,7 @@ def top_status(observed: Observed | None, generation: int, fault: str | None) ->
 def _engine(
     replica: ObservedReplica, facts: DeploymentFacts, observed: Observed | None, models: Sequence[ModelVersion]
 ) -> dict[str, Any]:
-    workers = {w.uid: w for w in replica.workers}
+    workers = {uid: as_one([w for w in replica.workers if w.uid == uid]) for uid in {w.uid for w in replica.workers}}
     return {
         "ip": observed.host if observed else None,
         "name": replica.name,

@@ -15,7 +15,7 @@ from bettong.domain.models import is_native
 from bettong.domain.pipelines import parse_steps
 from bettong.errors import BadInput, BettongError, NotFound, Unavailable
 from bettong.services.deployment_search import DeploymentSearch
-from bettong.services.deployment_status import compose_status
+from bettong.services.deployment_status import compose_status, log_problems
 from bettong.services.engine_configs import masked, opened, sealed, sidekick_cpus, sidekick_env, wanted_arch
 from bettong.services.model_specs import model_spec
 from bettong.services.text_logs import tail
@@ -90,6 +90,7 @@ class DeploymentService:
         self._packager, self._runtime, self._keyring, self._place = packager, runtime, keyring, place
         self._locks: defaultdict[int, threading.RLock] = defaultdict(threading.RLock)
         self._locks_guard = threading.Lock()
+        self._log_problems: list[str] = []
         self._faults: dict[int, str] = {}  # why the last try to start a deployment failed, by its id
 
     # --- deploy and undeploy ----------------------------------------------------------------------------------------
@@ -171,11 +172,14 @@ class DeploymentService:
 
     def watch(self) -> list[str]:
         """Start again, on its old port, every wanted deployment of which nothing runs; the labels started."""
-        started = []
+        started: list[str] = []
+        told: dict[str, list[str]] = {}
         for row in self._rows.wanted():
             with self._lock(row.pipeline_id):
                 current = self._rows.get(row.id)  # it may have been undeployed while we waited
-                if not current.deployed or self._observe(current) is not None:
+                observed = self._observe(current) if current.deployed else None
+                told[current.label] = log_problems(observed)
+                if not current.deployed or observed is not None:
                     continue
                 try:
                     self._start(current)
@@ -185,7 +189,12 @@ class DeploymentService:
                     continue
                 log.warning("restarted deployment=%s generation=%d", current.label, current.generation)
                 started.append(current.label)
+        self._log_problems = [f"{label}: {problem}" for label, problems in told.items() for problem in problems]
         return started
+
+    def log_problems(self) -> list[str]:
+        """What was wrong with inference logs when they were last watched, in words."""
+        return list(self._log_problems)
 
     # --- reading ----------------------------------------------------------------------------------------------------
 
@@ -380,6 +389,8 @@ class DeploymentService:
             keep_alive_timeout_s=limits.keep_alive_timeout_s,
             request_timeout_s=limits.request_timeout_s,
             max_queued_requests=limits.max_queued_requests,
+            max_logged_row_bytes=settings.log.max_row_bytes,
+            on_log_full=settings.log.on_full,
         )
 
     def _models_of(self, version: PipelineVersion | None) -> tuple[ModelVersion, ...]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from bettong.settings import LogRules
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -45,4 +47,5 @@ class PlatformFacts:
     stop: Callable[[bool], None]
     features: tuple[str, ...] = ()
     sandbox: str = ""
+    log: LogRules = field(default_factory=LogRules)
     warnings: Callable[[], list[str]] = field(default=list)

@@ -7,7 +7,7 @@ from starlette.responses import Response
 
 from bettong.api import replies
 from bettong.api.answers import Answer
-from bettong.api.auth import Caller, Uses
+from bettong.api.auth import Caller, Facts, Uses
 from bettong.api.log_pages import page_answer
 from bettong.api.requests import LogsCursor, LogsGet, PipelineTopicGet, Time, TopicGet
 from bettong.api.strict_json import StrictRoute, may_be_absent
@@ -51,11 +51,11 @@ def get_logs(request: Request, caller: Caller, services: Uses, body: LogsGet) ->
 
 
 @router.get("/v1/logs/topic/{topic}", summary="How much a topic holds", response_model=replies.Topic)
-def topic(topic: str, caller: Caller, services: Uses) -> Answer:
+def topic(topic: str, caller: Caller, services: Uses, facts: Facts) -> Answer:
+    """Rows and bytes, and how many bytes it may have before its oldest rows go."""
     info = services.logs.info(caller, topic)
-    return Answer(
-        {"partitions": {name: {"start": 0, "end": rows} for name, rows in info.partitions.items()}, "bytes": info.bytes}
-    )
+    partitions = {name: {"start": 0, "end": rows} for name, rows in info.partitions.items()}
+    return Answer({"partitions": partitions, "bytes": info.bytes, "max_bytes": facts.log.bytes_per_topic})
 
 
 @router.post(

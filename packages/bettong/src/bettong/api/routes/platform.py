@@ -1,5 +1,6 @@
 """Health, facts, login and the end of the server."""
 
+from dataclasses import asdict
 from typing import Annotated
 
 from fastapi import APIRouter
@@ -64,6 +65,7 @@ def status(caller: Caller, services: Uses, facts: Facts) -> Answer:
             "unreadable_connections": services.connections.unreadable(caller),
             "deployments": services.deployments.running(caller),
             "sandbox": facts.sandbox,
+            "log": asdict(facts.log),
         }
     )
 
