@@ -92,14 +92,14 @@ class LineLog:
     def __init__(self, spec: DeploymentSpec, name: str) -> None:
         self._fd = os.open(Path(spec.log_folder) / f"{name}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
 
-    def append(self, rows: pa.RecordBatch, *, failed: bool = False) -> None:
-        os.write(self._fd, f"{rows.num_rows} {'failed' if failed else 'ok'}\n".encode())
+    def append(self, rows: pa.RecordBatch, *, failed: bool = False) -> int:
+        return os.write(self._fd, f"{rows.num_rows} {'failed' if failed else 'ok'}\n".encode())
 
-    def append_request(self, shape: LogShape, time_ms: int, shared: Sequence[Any], rows: pa.RecordBatch) -> None:
-        self.append(rows)
+    def append_request(self, shape: LogShape, time_ms: int, shared: Sequence[Any], rows: pa.RecordBatch) -> int:
+        return self.append(rows)
 
-    def append_row(self, shape: LogShape, time_ms: int, shared: Sequence[Any], values: Sequence[Any]) -> None:
-        os.write(self._fd, b"1 ok\n")
+    def append_row(self, shape: LogShape, time_ms: int, shared: Sequence[Any], values: Sequence[Any]) -> int:
+        return os.write(self._fd, b"1 ok\n")
 
     def close(self) -> None:
         os.close(self._fd)

@@ -132,16 +132,17 @@ class MemoryLog:
     failed: list[pa.RecordBatch] = field(default_factory=list)
     refusal: Exception | None = None
 
-    def append(self, rows: pa.RecordBatch, *, failed: bool = False) -> None:
+    def append(self, rows: pa.RecordBatch, *, failed: bool = False) -> int:
         if self.refusal is not None:
             raise self.refusal
         (self.failed if failed else self.answered).append(rows)
+        return rows.nbytes
 
-    def append_request(self, shape: LogShape, time_ms: int, shared: Sequence[Any], rows: pa.RecordBatch) -> None:
-        self.append(whole_rows(shape, time_ms, shared, rows))
+    def append_request(self, shape: LogShape, time_ms: int, shared: Sequence[Any], rows: pa.RecordBatch) -> int:
+        return self.append(whole_rows(shape, time_ms, shared, rows))
 
-    def append_row(self, shape: LogShape, time_ms: int, shared: Sequence[Any], values: Sequence[Any]) -> None:
-        self.append_request(shape, time_ms, shared, row_batch(shape, values))
+    def append_row(self, shape: LogShape, time_ms: int, shared: Sequence[Any], values: Sequence[Any]) -> int:
+        return self.append_request(shape, time_ms, shared, row_batch(shape, values))
 
     def close(self) -> None: ...
 

@@ -240,8 +240,9 @@ def test_the_log_has_a_request_before_its_answer_leaves() -> None:
     events: list[str] = []
 
     class Watched(MemoryLog):
-        def append_request(self, *request: Any) -> None:
+        def append_request(self, *request: Any) -> int:
             events.append("logged")
+            return 0
 
     app = inference_app(log=Watched())
 

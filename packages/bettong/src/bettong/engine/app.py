@@ -18,6 +18,7 @@ from urllib.parse import quote
 
 import orjson
 
+from bettong.domain.exposition import CONTENT_TYPE, Exposition, tell_counted, tell_queue
 from bettong.engine import one_row
 from bettong.engine.answer import Answer, AnswerShape, Origin, failed_batch
 from bettong.engine.body_coding import coding_of, unpack
@@ -25,8 +26,9 @@ from bettong.engine.codec import Format, accepted, decode, encode, format_of
 from bettong.engine.dataset import parse_dataset
 from bettong.engine.deadlines import Deadlines
 from bettong.engine.host_header import KnownHosts
+from bettong.engine.metrics import AT_LIMIT, Memory, Recorder
 from bettong.engine.one_row import OneRow
-from bettong.engine.problem import error_body, problem
+from bettong.engine.problem import error_body, problem, status_of
 from bettong.errors import (
     BadInput,
     BettongError,
@@ -59,6 +61,7 @@ PACKED_BYTES = 64 * 2**10  # what is larger is unpacked in a thread
 PROMPT_BYTES = 64 * 2**10  # what is larger is never answered at once
 LINGER_BYTES, LINGER_S = 64 * 2**20, 2.0  # how much of a refused body is still taken, so that its sender reads why
 JSON: Headers = ((b"content-type", b"application/json"),)
+EXPOSITION: Headers = ((b"content-type", CONTENT_TYPE.encode()),)
 _CONTENT_TYPES: dict[Format, Headers] = {form: ((b"content-type", form.value.encode()),) for form in Format}
 _REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,128}")
 
@@ -89,6 +92,7 @@ class InferenceApp:
         log: takes every inference before it is answered. Called on the event loop.
         verifier: of access tokens.
         name: of this replica.
+        metrics: counts the answers; by default what nobody but this application reads.
         now_ms: milliseconds since the epoch.
 
     Set `draining` to have every answer close its connection; `drained()` then waits for the requests in flight.
@@ -101,6 +105,7 @@ class InferenceApp:
         log: LogWriter,
         verifier: TokenVerifier,
         name: str,
+        metrics: Recorder | None = None,
         *,
         now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     ) -> None:
@@ -110,6 +115,8 @@ class InferenceApp:
         self._idle.set()
         self._spec, self._program, self._log, self._verifier, self._name = spec, program, log, verifier, name
         self._now_ms = now_ms
+        self._metrics = metrics or Recorder(Memory(spec))
+        self._record = self._metrics.record
         self._hosts = KnownHosts(spec.host, spec.hosts)
         self._origin = Origin.of(spec, name)
         self._shape = AnswerShape(program.input_schema, program.output_schema, self._origin, spec.max_logged_row_bytes)
@@ -117,7 +124,11 @@ class InferenceApp:
         self._deadlines = Deadlines(spec.request_timeout_s)
         self._infer_paths = frozenset({"/infer", f"/pipelines/{spec.name}"})
         self._prompt_paths = frozenset(quote(path).encode() for path in self._infer_paths)  # as they come, undecoded
-        self._get: dict[str, Callable[[], bytes]] = {"/pipelines": self._pipelines, "/models": self._models}
+        self._get: dict[str, tuple[Headers, Callable[[], bytes]]] = {
+            "/pipelines": (JSON, self._pipelines),
+            "/models": (JSON, self._models),
+            "/metrics": (EXPOSITION, self._exposition),
+        }
 
     @property
     def in_flight(self) -> int:
@@ -132,20 +143,28 @@ class InferenceApp:
         if scope["type"] != "http":
             raise RuntimeError(f"This application speaks http, not {scope['type']}.")
         headers: dict[bytes, bytes] = dict(scope["headers"])
-        request_id = _request_id(headers.get(b"x-request-id"))
+        request_id, attempt = _request_id(headers.get(b"x-request-id")), _Attempt()
         try:
-            await self._route(scope, headers, request_id, receive, send)
+            await self._route(scope, headers, request_id, attempt, receive, send)
         except _Gone:
             return
         except Exception as error:
             answer = problem(error, request_id)
+            self._count(answer.status, attempt)
             await self._send(send, answer.status, answer.headers, answer.body, request_id)
 
     async def _route(
-        self, scope: Message, headers: dict[bytes, bytes], request_id: str, receive: Receive, send: Send
+        self,
+        scope: Message,
+        headers: dict[bytes, bytes],
+        request_id: str,
+        attempt: _Attempt,
+        receive: Receive,
+        send: Send,
     ) -> None:
         if (refusal := self._foreign_host(scope["headers"])) is not None:
             status, text = refusal
+            self._record(status)
             await self._send(send, status, JSON, error_body(status, text), request_id)
             return
         path, method = scope["path"], scope["method"]
@@ -162,12 +181,13 @@ class InferenceApp:
             if method != "POST":
                 await self._wrong_method(send, b"POST", request_id)
                 return
-            await self._take(scope, headers, request_id, receive, send)
-        elif (document := self._get.get(path)) is not None:
+            await self._take(scope, headers, request_id, attempt, receive, send)
+        elif (found := self._get.get(path)) is not None:
             if method not in ("GET", "HEAD"):
                 await self._wrong_method(send, b"GET", request_id)
                 return
-            await self._send(send, 200, JSON, document(), request_id)
+            kind, document = found
+            await self._send(send, 200, kind, document(), request_id)
         else:
             raise _nothing_here()
 
@@ -183,16 +203,24 @@ class InferenceApp:
         return None
 
     async def _wrong_method(self, send: Send, allowed: bytes, request_id: str) -> None:
+        self._record(405)
         body = error_body(405, f"This path does not take that method. Use {allowed.decode()}.")
         await self._send(send, 405, (*JSON, (b"allow", allowed)), body, request_id)
 
     # --- an inference
 
     async def _take(
-        self, scope: Message, headers: dict[bytes, bytes], request_id: str, receive: Receive, send: Send
+        self,
+        scope: Message,
+        headers: dict[bytes, bytes],
+        request_id: str,
+        attempt: _Attempt,
+        receive: Receive,
+        send: Send,
     ) -> None:
         limit = self._spec.max_queued_requests
         if self._in_flight >= limit:
+            attempt.rejected = True
             raise Unavailable(
                 f"This replica has {limit} requests in hand, its limit (max_queued_requests).",
                 "Try again in a second, or deploy more replicas.",
@@ -200,16 +228,22 @@ class InferenceApp:
         self._in_flight += 1
         self._idle.clear()
         try:
-            await self._infer(scope, headers, request_id, receive, send)
+            await self._infer(scope, headers, request_id, attempt, receive, send)
         finally:
             self._in_flight -= 1
             if self._in_flight == 0:
                 self._idle.set()
 
     async def _infer(
-        self, scope: Message, headers: dict[bytes, bytes], request_id: str, receive: Receive, send: Send
+        self,
+        scope: Message,
+        headers: dict[bytes, bytes],
+        request_id: str,
+        attempt: _Attempt,
+        receive: Receive,
+        send: Send,
     ) -> None:
-        time_ms, attempt = self._now_ms(), _Attempt()
+        time_ms = self._now_ms()
         try:
             asked = _asked(scope["query_string"], headers)
             coding = coding_of(headers.get(b"content-encoding", b""))
@@ -218,9 +252,10 @@ class InferenceApp:
             self._log_failure(time_ms, attempt, error, request_id)
             if not isinstance(error, TooLarge):
                 raise
+            self._count(status_of(error), attempt)
             await self._cut_off(error, request_id, receive, send)
             return
-        time_ms = self._now_ms()
+        time_ms, attempt.began_ns = self._now_ms(), time.perf_counter_ns()
         try:
             with self._deadlines.watch():
                 started = time.perf_counter_ns()
@@ -240,7 +275,10 @@ class InferenceApp:
             self._log_failure(time_ms, attempt, error, request_id)
             raise
         answer = self._logged(time_ms, attempt, request_id)
+        started = time.perf_counter_ns()
         content = await _beside(answer.rows.nbytes > BIG_BYTES, encode, asked.wanted, answer, asked.dataset)
+        attempt.encode_ns = time.perf_counter_ns() - started
+        self._count(200, attempt)
         await self._send(send, 200, _CONTENT_TYPES[asked.wanted], content, request_id)
 
     def now(self, method: bytes, target: bytes, headers: Fields, body: bytes) -> Reply | None:
@@ -261,6 +299,7 @@ class InferenceApp:
             or self._foreign_host(headers) is not None
         ):
             return None
+        began = time.perf_counter_ns()
         try:
             if not self._verifier.verify(given.get(b"authorization")).may_see(spec.workspace_id):
                 return None
@@ -268,15 +307,17 @@ class InferenceApp:
         except BettongError:
             return None
         request_id = _request_id(given.get(b"x-request-id"))
-        time_ms, attempt = self._now_ms(), _Attempt()
+        time_ms = self._now_ms()
         if len(body) <= one_row.MAX_BYTES and asked.form is asked.wanted is Format.RECORDS:
             try:
-                row = self._row_now(time_ms, body, asked.dataset, request_id)
+                row = self._row_now(began, time_ms, body, asked.dataset, request_id)
             except StorageFull as error:
                 told = problem(error, request_id)
+                self._record(told.status, duration_ns=time.perf_counter_ns() - began)
                 return Reply(told.status, self._fields(told.headers, told.body, request_id), told.body)
             if row is not None:
                 return Reply(200, self._fields(_CONTENT_TYPES[asked.wanted], row, request_id), row)
+        attempt = _Attempt(began)
         try:
             try:
                 started = time.perf_counter_ns()
@@ -289,13 +330,17 @@ class InferenceApp:
                 self._log_failure(time_ms, attempt, error, request_id)
                 raise
             answer = self._logged(time_ms, attempt, request_id)
+            started = time.perf_counter_ns()
             content = encode(asked.wanted, answer, asked.dataset)
+            attempt.encode_ns = time.perf_counter_ns() - started
         except Exception as error:
             told = problem(error, request_id)
+            self._count(told.status, attempt)
             return Reply(told.status, self._fields(told.headers, told.body, request_id), told.body)
+        self._count(200, attempt)
         return Reply(200, self._fields(_CONTENT_TYPES[asked.wanted], content, request_id), content)
 
-    def _row_now(self, time_ms: int, body: bytes, dataset: Dataset, request_id: str) -> bytes | None:
+    def _row_now(self, began_ns: int, time_ms: int, body: bytes, dataset: Dataset, request_id: str) -> bytes | None:
         """The answer to one row of numbers, once it is in the log; None when the general way has to take it."""
         way, runner = self._one_row, self._program.row_runner
         if way is None or runner is None:
@@ -310,12 +355,19 @@ class InferenceApp:
             return None
         if outputs is None or not way.takes(outputs):
             return None
-        elapsed = (parsed - started, time.perf_counter_ns() - parsed)
+        ran = time.perf_counter_ns()
+        elapsed = (parsed - started, ran - parsed)
         values = [*inputs, *outputs]
         if sum(array.nbytes for array in values) > self._shape.max_logged_row_bytes:
             return None
-        self._append(self._log.append_row, self._shape.logged(())[0], time_ms, [elapsed, (), request_id], values)
-        return one_row.encode_row(self._shape, dataset, values, self._shape.shared(time_ms, elapsed, ()).__getitem__)
+        shared = [elapsed, (), request_id]
+        logged_bytes = self._append(self._log.append_row, self._shape.logged(())[0], time_ms, shared, values)
+        logged = time.perf_counter_ns()
+        answer = one_row.encode_row(self._shape, dataset, values, self._shape.shared(time_ms, elapsed, ()).__getitem__)
+        ended = time.perf_counter_ns()
+        log_rows = 1 if logged_bytes else 0
+        self._record(200, 1, log_rows, logged_bytes, ended - began_ns, logged - ran, ended - logged, elapsed)
+        return answer
 
     def _decoded(self, form: Format, body: bytes) -> pa.Table:
         limit = max(self._spec.max_body_bytes, BIG_BYTES)
@@ -325,8 +377,24 @@ class InferenceApp:
         """The answer of an attempt that went through, once it is in the log."""
         inputs, outputs = attempt.complete()
         answer = Answer(self._shape, time_ms, inputs, outputs, attempt.elapsed_ns, request_id)
-        self._append(self._log.append_request, *answer.logged())
+        started = time.perf_counter_ns()
+        attempt.log_bytes = self._append(self._log.append_request, *answer.logged())
+        attempt.log_ns = time.perf_counter_ns() - started
+        attempt.log_rows = inputs.num_rows if attempt.log_bytes else 0  # the disk may be full, and that allowed
         return answer
+
+    def _count(self, status: int, attempt: _Attempt) -> None:
+        """Count an answer that is about to leave."""
+        self._record(
+            AT_LIMIT if attempt.rejected else status,
+            attempt.outputs.num_rows if status == 200 and attempt.outputs is not None else 0,
+            attempt.log_rows,
+            attempt.log_bytes,
+            time.perf_counter_ns() - attempt.began_ns if attempt.began_ns else 0,
+            attempt.log_ns,
+            attempt.encode_ns,
+            attempt.elapsed_ns,
+        )
 
     async def _read(self, headers: dict[bytes, bytes], receive: Receive) -> bytes:
         limit = self._spec.max_body_bytes
@@ -350,9 +418,9 @@ class InferenceApp:
             raise _too_large(limit)
         return b"".join(parts)
 
-    def _append(self, append: Callable[..., None], *request: Any) -> None:
+    def _append(self, append: Callable[..., int], *request: Any) -> int:
         try:
-            append(*request)
+            return append(*request)
         except StorageFull:
             logger.error("inference not answered, the log cannot take it topic=%s", self._spec.topic)
             raise
@@ -366,7 +434,8 @@ class InferenceApp:
         text = text.encode("utf-8", "replace").decode()
         try:
             rows = failed_batch(time_ms, attempt.inputs, text, attempt.elapsed_ns, request_id, self._origin)
-            self._log.append(rows, failed=True)
+            attempt.log_bytes = self._log.append(rows, failed=True)
+            attempt.log_rows = rows.num_rows
         except Exception as lost:  # whatever it is, the caller hears of its own failure, not of the log's
             logger.warning(
                 "failed inference is not in the failures log topic=%s request_id=%s cause=%s",
@@ -424,13 +493,34 @@ class InferenceApp:
         ]
         return orjson.dumps({"models": served})
 
+    def _exposition(self) -> bytes:
+        labels = {"deployment": self._spec.label, "pipeline": self._spec.name, "replica": self._name}
+        out = Exposition()
+        counted, gauges = self._metrics.read()
+        tell_counted(out, counted, labels)
+        tell_queue(out, gauges.in_flight, gauges.waiting, labels)
+        return out.text().encode()
+
 
 class _Attempt:
-    """How far a request came: what the failures log can tell of it."""
+    """How far a request came: what the failures log and the metrics can tell of it."""
 
-    __slots__ = ("elapsed_ns", "inputs", "outputs")
+    __slots__ = (
+        "began_ns",
+        "elapsed_ns",
+        "encode_ns",
+        "inputs",
+        "log_bytes",
+        "log_ns",
+        "log_rows",
+        "outputs",
+        "rejected",
+    )
 
-    def __init__(self) -> None:
+    def __init__(self, began_ns: int = 0) -> None:
+        self.began_ns = began_ns  # when all of it was here
+        self.log_bytes = self.log_rows = self.log_ns = self.encode_ns = 0
+        self.rejected = False  # at the limit, before anything was done
         self.inputs: pa.Table | None = None
         self.outputs: pa.Table | None = None
         self.elapsed_ns: list[int] = []

@@ -4,8 +4,8 @@ A single thread on `selectors` and no event loop, so that it can fork replicas a
 touches no Arrow. What follows an event is decided in `lifecycle`; here it is carried out.
 
 Its parts: the port and who waits there (`host_intake`), a replica's process and channel (`host_replica`), the control
-socket (`host_control`), probes of replicas (`host_probes`). They watch their own sockets through the one selector, and
-say when they have to be called for a time-out; none of them knows the host.
+socket (`host_control`), probes of replicas (`host_probes`), what replicas count (`host_metrics`). They watch their own
+sockets through the one selector, and say when they have to be called for a time-out; none of them knows the host.
 """
 
 from __future__ import annotations
@@ -25,15 +25,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bettong.domain.deployments import DeploymentSpec, Observed
+from bettong.domain.metrics import step_names
 from bettong.engine import lifecycle, replica
 from bettong.engine.channel import Channel
 from bettong.engine.forking import become
 from bettong.engine.host_control import Control
 from bettong.engine.host_intake import Intake, Taker
+from bettong.engine.host_metrics import HostMetrics
 from bettong.engine.host_probes import Probes, observed_replicas
 from bettong.engine.host_replica import ReplicaHandle, exit_words
 from bettong.engine.json_lines import log_json_lines
 from bettong.engine.lifecycle import Beat, Exited, Ready, Refused, Roll, Stop, Tick
+from bettong.engine.metrics import Memory
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -79,6 +82,7 @@ class _Host:
         self._specs = {spec.generation: spec}
         self._handles: dict[str, ReplicaHandle] = {}
         self._probes = Probes()
+        self._metrics = HostMetrics(spec.label, spec.name)
         self._ended = False
 
         self._lock = _lock(control_socket.with_suffix(".lock"))
@@ -139,6 +143,10 @@ class _Host:
         match request["do"]:
             case "status":
                 self._probes.start(self._handles, lambda answers: answer(json.loads(self._observed(answers).to_json())))
+            case "metrics":  # counters are read, not asked for; a probe has each replica say how it is
+                self._probes.start(
+                    self._handles, lambda _: answer(self._metrics.now(self._handles.values()).to_document())
+                )
             case "roll":
                 if self._fleet.stopping:
                     answer({"error": "stopping"})
@@ -150,7 +158,7 @@ class _Host:
                 log.info("host was told to end", extra={"fields": {"by": "control socket"}})
                 self._happen(Stop())
             case what:
-                raise ValueError(f"A host cannot {what!r}; it knows status, roll and stop.")
+                raise ValueError(f"A host cannot {what!r}; it knows status, metrics, roll and stop.")
 
     def _roll(self, spec: DeploymentSpec) -> None:
         if spec.label != self._label:
@@ -163,6 +171,9 @@ class _Host:
         if self._fleet.serving is not None:
             needed.add(self._fleet.serving.generation)
         self._specs = {generation: s for generation, s in self._specs.items() if generation in needed}
+        self._metrics.forget_steps(
+            {name for s in self._specs.values() for name in step_names(m.name for m in s.models)}
+        )
 
     def _observed(self, answers: Answers) -> Observed:
         fleet = self._fleet
@@ -209,21 +220,25 @@ class _Host:
 
     def _start(self, name: str, generation: int) -> None:
         ours, theirs = socket.socketpair()
+        counters = Memory(self._specs[generation])
         sys.stderr.flush()
         try:
             pid = os.fork()
         except OSError as full:  # no more processes: as if it had died at once
             ours.close()
             theirs.close()
+            counters.close()
             self._happen(Exited(name, f"The system starts no process: {full.strerror}."))
             return
         if pid == 0:
-            become(lambda: self._be_replica(name, self._specs[generation], ours, theirs))
+            become(lambda: self._be_replica(name, self._specs[generation], ours, theirs, counters))
         theirs.close()
-        self._handles[name] = ReplicaHandle(name, pid, generation, Channel(ours), self._selector, self._hear)
+        self._handles[name] = ReplicaHandle(name, pid, generation, Channel(ours), counters, self._selector, self._hear)
         log.info("replica starts", extra={"fields": {"replica": name, "replica_pid": pid}})
 
-    def _be_replica(self, name: str, spec: DeploymentSpec, ours: socket.socket, theirs: socket.socket) -> int:
+    def _be_replica(
+        self, name: str, spec: DeploymentSpec, ours: socket.socket, theirs: socket.socket, counters: Memory
+    ) -> int:
         """In the forked child: give back everything that is the host's, then live as a replica."""
         signal.set_wakeup_fd(-1)
         for number in (signal.SIGCHLD, signal.SIGTERM):
@@ -231,7 +246,8 @@ class _Host:
         ours.close()
         self._close_descriptors()
         alive = self._control_path.with_suffix(".alive")
-        return replica.run(spec, name, self._folder, Channel(theirs), alive, self._open_log, self._open_runner)
+        channel = Channel(theirs)
+        return replica.run(spec, name, self._folder, channel, alive, counters, self._open_log, self._open_runner)
 
     def _hear(self, handle: ReplicaHandle, message: dict[str, Any]) -> None:
         match message["event"]:
@@ -258,6 +274,8 @@ class _Host:
     def _on_exit(self, handle: ReplicaHandle, code: int) -> None:
         handle.hear()  # its last words, and which sockets it took
         del self._handles[handle.name]
+        leaving = any(r.name == handle.name and r.phase == "leaving" for r in self._fleet.replicas)
+        self._metrics.on_exit(handle, told=leaving)
         handle.let_go()
         shutil.rmtree(replica.scratch_of(self._folder, handle.name), ignore_errors=True)
         self._intake.take_back(handle.untaken)

@@ -14,14 +14,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from bettong.engine.channel import Channel
+    from bettong.engine.metrics import Memory
 
 
 class ReplicaHandle:
     """One replica process of this host.
 
     `connections` counts those that it was given and that have not ended; `untaken` are the sockets among them that it
-    has not said to have taken, oldest first: should it die, they are still the host's. What it says goes to `heard`,
-    one message after another.
+    has not said to have taken, oldest first: should it die, they are still the host's. `counters` is what it counts, in
+    memory that outlives it. What it says goes to `heard`, one message after another.
     """
 
     def __init__(
@@ -30,10 +31,11 @@ class ReplicaHandle:
         pid: int,
         generation: int,
         channel: Channel,
+        counters: Memory,
         selector: selectors.BaseSelector,
         heard: Callable[[ReplicaHandle, dict[str, Any]], None],
     ) -> None:
-        self.name, self.pid, self.generation = name, pid, generation
+        self.name, self.pid, self.generation, self.counters = name, pid, generation, counters
         self.connections = 0
         self.untaken: deque[socket.socket] = deque()
         self._channel, self._selector, self._heard = channel, selector, heard
@@ -83,15 +85,17 @@ class ReplicaHandle:
         return os.waitstatus_to_exitcode(status) if pid else None
 
     def let_go(self) -> None:
-        """Close the channel to a replica that has ended. Its `untaken` sockets stay open."""
+        """Close the channel to a replica that has ended, and its counters. Its `untaken` sockets stay open."""
         if self._watched:
             self._selector.unregister(self._channel)
             self._watched = False
         self._channel.close()
+        self.counters.close()
 
     def close_descriptors(self) -> None:
         """Close all that is held here. Leaves the selector alone: a forked child has its parent's."""
         self._channel.close()
+        self.counters.close()
         for sock in self.untaken:
             sock.close()
 

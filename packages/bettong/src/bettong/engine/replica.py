@@ -26,8 +26,10 @@ from bettong.domain.models import is_native
 from bettong.engine.app import InferenceApp
 from bettong.engine.forking import open_descriptors, thread_names
 from bettong.engine.memory import keep_freed_memory
+from bettong.engine.metrics import Gauges, Recorder
 from bettong.engine.program import Program
 from bettong.engine.protocol import guarded
+from bettong.engine.runners.base import Queueing
 from bettong.engine.runners.onnx import OnnxRunner
 from bettong.engine.runners.python import PythonRunner
 from bettong.engine.sessions import Sessions
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
     from bettong.domain.deployments import DeploymentSpec, ModelSpec
     from bettong.domain.ports import LogWriter
     from bettong.engine.channel import Channel
+    from bettong.engine.metrics import Memory
     from bettong.engine.runners.base import Runner
 
     OpenLog = Callable[[DeploymentSpec, str], LogWriter]  # (spec, replica name)
@@ -76,6 +79,7 @@ def run(
     folder: Path,
     channel: Channel,
     alive: Path,
+    counters: Memory,
     open_log: OpenLog,
     open_runner: OpenRunner,
 ) -> int:
@@ -85,6 +89,7 @@ def run(
         folder: the deployment's: worker logs and scratch folders are made in it.
         channel: to the host. When it closes the host is gone, and the replica ends by itself.
         alive: a file that this process keeps locked (shared) for as long as it lives.
+        counters: what is counted here, which the host has before its eyes.
     """
     if fault := _unclean(channel):
         channel.send({"event": "failed", "reason": f"The replica did not start clean: {fault}."})
@@ -93,7 +98,7 @@ def run(
     held = os.open(alive, os.O_RDWR | os.O_CREAT, 0o600)
     fcntl.flock(held, fcntl.LOCK_SH)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_Replica(spec, name, folder, channel, open_log, open_runner).live())
+        return runner.run(_Replica(spec, name, folder, channel, counters, open_log, open_runner).live())
 
 
 def scratch_of(folder: Path, name: str) -> Path:
@@ -110,10 +115,12 @@ class _Replica:
         name: str,
         folder: Path,
         channel: Channel,
+        counters: Memory,
         open_log: OpenLog,
         open_runner: OpenRunner,
     ) -> None:
         self._spec, self._name, self._folder, self._channel = spec, name, folder, channel
+        self._metrics = Recorder(counters, self._look)
         self._open_log, self._open_runner = open_log, open_runner
         self._runners: list[Runner] = []
         self._threads = _share_of_cores(spec.threads, spec.replicas)
@@ -166,7 +173,7 @@ class _Replica:
         except BaseExceptionGroup as failures:
             raise failures.exceptions[0] from None  # the others were cancelled because of it
         self._writer = self._open_log(self._spec, self._name)
-        app = InferenceApp(self._spec, program, self._writer, verifier, self._name)
+        app = InferenceApp(self._spec, program, self._writer, verifier, self._name, self._metrics)
         self._door = _Door(self._spec, app, self._on_lost)
         return self._door
 
@@ -245,11 +252,17 @@ class _Replica:
             self._door.take(connection)
 
     def _observed(self) -> dict[str, Any]:
+        self._metrics.refresh()
         return {
             "connections": self._door.connections if self._door else 0,
             "in_flight": self._door.app.in_flight if self._door else 0,
             "workers": [asdict(runner.observed()) for runner in self._runners],
         }
+
+    def _look(self) -> tuple[Gauges, list[int]]:
+        in_flight = self._door.app.in_flight if self._door else 0
+        waiting = sum(runner.waiting for runner in self._runners if isinstance(runner, Queueing))
+        return Gauges(in_flight, waiting), [runner.observed().restarts for runner in self._runners]
 
     def _drain(self, linger_s: float, drain_s: float) -> None:
         now = asyncio.get_running_loop().time()
@@ -273,6 +286,7 @@ class _Replica:
         self._tell(event="beat")
         if self._door is not None:
             self._door.set_date()
+            self._metrics.refresh()
         loop.call_later(BEAT_S, self._beat, loop)
 
     def _tell(self, **message: Any) -> None:

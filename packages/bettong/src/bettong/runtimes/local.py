@@ -18,6 +18,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from bettong.domain.deployments import Observed
+from bettong.domain.metrics import DeploymentMetrics
 from bettong.errors import BadInput, Unavailable
 
 if TYPE_CHECKING:
@@ -95,6 +96,22 @@ class LocalRuntime:
         _, control = self._paths(label)
         answer = _ask(control, {"do": "status"})
         return None if answer is None else Observed.from_json(json.dumps(answer))
+
+    def metrics(self, deployment_id: int, label: str) -> DeploymentMetrics | None:
+        """What the deployment has counted since its host began; None when nothing of it runs.
+
+        Raises:
+            BadInput: the label is no name.
+            Unavailable: its host is there and does not answer, or is one of another release.
+        """
+        _, control = self._paths(label)
+        answer = _ask(control, {"do": "metrics"})
+        if answer is None:
+            return None
+        try:
+            return DeploymentMetrics.from_json(json.dumps(answer))
+        except (ValueError, KeyError) as other:
+            raise Unavailable(f"The host of '{label}' does not count as this release does.", "Redeploy it.") from other
 
     def _paths(self, label: str) -> tuple[Path, Path]:
         """The deployment's folder and its control socket."""

@@ -43,6 +43,15 @@ class Runner(Protocol):
 
 
 @runtime_checkable
+class Queueing(Protocol):
+    """A runner whose requests may have to wait for each other."""
+
+    @property
+    def waiting(self) -> int:
+        """How many have come and do not run yet."""
+
+
+@runtime_checkable
 class PromptRow(Protocol):
     """A runner that takes one row of numbers as numpy arrays."""
 
