@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 import pyarrow as pa
+from driver_doubles import DriversDouble
 from fastapi.routing import APIRoute
 from pydantic import TypeAdapter
 
@@ -29,10 +30,13 @@ from bettong.errors import BadInput, ModelFailed, Unavailable
 from bettong.logstore.reader import SegmentLogReader
 from bettong.secrets.keyring import open_ring
 from bettong.secrets.signing import Signer, open_signer
+from bettong.services.connection_use import ConnectionUse
+from bettong.services.connection_versions import ConnectionVersions
 from bettong.services.connections import ConnectionService
 from bettong.services.deployments import DeploymentService, Place
 from bettong.services.identity import IdentityService
 from bettong.services.logs import LogService
+from bettong.services.metrics import MetricsService
 from bettong.services.models import ModelService, Upload
 from bettong.services.pipelines import PipelineService
 from bettong.services.platform import PlatformFacts, Services
@@ -49,6 +53,7 @@ if TYPE_CHECKING:
 
     from bettong.domain.deployments import DeploymentSpec, ModelSpec
     from bettong.domain.identity import Principal
+    from bettong.domain.metrics import DeploymentMetrics
     from bettong.domain.models import ModelVersion
     from bettong.domain.pipelines import PipelineVersion
     from bettong.domain.ports import Keyring
@@ -67,6 +72,7 @@ class RuntimeDouble:
         self.deployed: list[DeploymentSpec] = []
         self.refuses: Unavailable | None = None
         self.port = 41_000
+        self.counted: dict[str, DeploymentMetrics] = {}
         self.change: Callable[[Observed], Observed] = lambda observed: observed
 
     def deploy(self, spec: DeploymentSpec) -> None:
@@ -77,6 +83,9 @@ class RuntimeDouble:
 
     def undeploy(self, deployment_id: int, label: str) -> None:
         self.specs.pop(deployment_id, None)
+
+    def metrics(self, deployment_id: int, label: str) -> DeploymentMetrics | None:
+        return self.counted.get(label)
 
     def observe(self, deployment_id: int, label: str) -> Observed | None:
         if (spec := self.specs.get(deployment_id)) is None:
@@ -151,6 +160,7 @@ class Platform:
     runtime: RuntimeDouble
     packager: PackagerDouble
     trial: TrialDouble
+    drivers: DriversDouble
     services: Services
     facts: PlatformFacts
     stopped: list[bool]
@@ -194,7 +204,8 @@ def open_platform(home: Path, *, limits: Limits | None = None, keyring: Keyring 
     with open_stores(settings.database) as stores:
         ring = keyring or open_ring(home / "keys", (), sealed_rows_exist=bool(stores.connections.all_sealed()))
         runtime, packager, trial = RuntimeDouble(), PackagerDouble(home), TrialDouble()
-        services = _services(home, settings, stores, ring, signer, runtime, packager, trial)
+        drivers = DriversDouble()
+        services = _services(home, settings, stores, ring, signer, runtime, packager, trial, drivers)
         stopped: list[bool] = []
         facts = PlatformFacts(
             version="0.1.0",
@@ -214,7 +225,9 @@ def open_platform(home: Path, *, limits: Limits | None = None, keyring: Keyring 
         for name in ("bob", "eve"):
             services.identity.invite(ann, f"{name}@example.org")
             tokens[name] = services.identity.create_token(ann, f"{name}@example.org", "test")[0]
-        yield Platform(home, settings, stores, ring, signer, runtime, packager, trial, services, facts, stopped, tokens)
+        yield Platform(
+            home, settings, stores, ring, signer, runtime, packager, trial, drivers, services, facts, stopped, tokens
+        )
 
 
 def _services(
@@ -226,9 +239,11 @@ def _services(
     runtime: RuntimeDouble,
     packager: PackagerDouble,
     trial: TrialDouble,
+    drivers: DriversDouble,
 ) -> Services:
     usage = ModelUsage(stores.deployments, stores.pipelines)
     workspaces = WorkspaceService(stores.workspaces, stores.users, stores.models, stores.pipelines)
+    connections = ConnectionService(stores.connections, workspaces, ring, stores.audit, stores.jobs, now)
     deployments = DeploymentService(
         stores.deployments,
         stores.pipelines,
@@ -249,7 +264,11 @@ def _services(
     return Services(
         identity=IdentityService(stores.users, stores.workspaces, signer, stores.audit, now),
         workspaces=workspaces,
-        connections=ConnectionService(stores.connections, workspaces, ring, stores.audit, now),
+        connections=connections,
+        connection_use=ConnectionUse(connections, stores.connections, drivers, stores.audit, now),
+        connection_versions=ConnectionVersions(
+            connections, stores.connections, drivers, ring, stores.jobs, stores.audit
+        ),
         models=ModelService(
             stores.models,
             workspaces,
@@ -263,6 +282,7 @@ def _services(
         pipelines=PipelineService(stores.pipelines, stores.models, stores.deployments, workspaces, deployments),
         deployments=deployments,
         logs=LogService(SegmentLogReader(home / "logs"), stores.pipelines, stores.workspaces),
+        metrics=MetricsService(stores.deployments, stores.pipelines, runtime, stores.models.unfinished),
     )
 
 

@@ -203,7 +203,7 @@ def test_a_member_reads_but_only_the_creator_or_an_administrator_deletes_a_conne
         api.ok("bob", f"{API}/workspaces/add_user", {"workspace_id": workspace, "email": "eve@example.org"})
 
         assert api.ok("eve", f"{API}/connections/get", {"name": "c", "reveal": True})["details"] == {"a": 1}
-        assert api.post("eve", f"{API}/connections/delete", {"name": "c"}).status_code == 404
+        assert api.post("eve", f"{API}/connections/delete", {"name": "c"}).status_code == 403
         taken_out = {"workspace_id": workspace, "email": "eve@example.org"}
         assert api.ok("bob", f"{API}/workspaces/remove_user", taken_out) == {"affected_rows": 1}
         assert api.post("eve", f"{API}/connections/get", {"name": "c"}).status_code == 404

@@ -195,10 +195,13 @@ def build(settings: Settings, nursery: Nursery, *, url: str, instance: str, star
     from bettong.packaging.packager import LocalPackager
     from bettong.runtimes.local import LocalRuntime
     from bettong.secrets.signing import open_signer
+    from bettong.services.connection_use import ConnectionUse
+    from bettong.services.connection_versions import ConnectionVersions
     from bettong.services.connections import ConnectionService
     from bettong.services.deployments import DeploymentService, Place
     from bettong.services.identity import IdentityService
     from bettong.services.logs import LogService
+    from bettong.services.metrics import MetricsService
     from bettong.services.models import ModelService
     from bettong.services.pipelines import PipelineService
     from bettong.services.platform import PlatformFacts, Services
@@ -239,10 +242,16 @@ def build(settings: Settings, nursery: Nursery, *, url: str, instance: str, star
         Place(home / "logs", home / "deployments", signer.public_key, arch, settings),
     )
     identity = IdentityService(stores.users, stores.workspaces, signer, stores.audit, _now)
+    connections = ConnectionService(stores.connections, workspaces, ring, stores.audit, stores.jobs, _now)
+    drivers = _NoDrivers()
     services = Services(
         identity=identity,
         workspaces=workspaces,
-        connections=ConnectionService(stores.connections, workspaces, ring, stores.audit, _now),
+        connections=connections,
+        connection_use=ConnectionUse(connections, stores.connections, drivers, stores.audit, _now),
+        connection_versions=ConnectionVersions(
+            connections, stores.connections, drivers, ring, stores.jobs, stores.audit
+        ),
         models=ModelService(
             stores.models,
             workspaces,
@@ -258,6 +267,7 @@ def build(settings: Settings, nursery: Nursery, *, url: str, instance: str, star
         pipelines=PipelineService(stores.pipelines, stores.models, stores.deployments, workspaces, deployments),
         deployments=deployments,
         logs=LogService(SegmentLogReader(home / "logs"), stores.pipelines, stores.workspaces),
+        metrics=MetricsService(stores.deployments, stores.pipelines, runtime, stores.models.unfinished),
     )
     queue = PackagingQueue(services.models.unfinished, services.models.package)
     loops = (
@@ -297,6 +307,21 @@ def build(settings: Settings, nursery: Nursery, *, url: str, instance: str, star
         log=settings.log,
     )
     return Platform(create_app(services, settings, facts), services, queue, loops, close, stopping.append)
+
+
+class _NoDrivers:
+    """Until the drivers' room is there: every type is stored only."""
+
+    def info(self, kind: str) -> None:
+        return None
+
+    def all(self) -> list[Any]:
+        return []
+
+    def test(self, kind: str, *_: Any) -> Any:
+        raise BadInput(f"No driver knows the type '{kind}'.", "Such a connection is stored only.")
+
+    browse = read = write = test
 
 
 def http_config(platform: Platform, settings: Settings) -> uvicorn.Config:

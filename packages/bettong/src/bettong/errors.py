@@ -13,6 +13,7 @@ class BettongError(Exception):
     │  ├─ TooLarge          more bytes or rows than a limit allows
     │  └─ UnsupportedFormat a content type or framework this release does not know
     ├─ Unauthenticated      nobody we know: no token, or one that does not hold
+    ├─ Forbidden            the caller may see it, but not do this with it
     ├─ NotFound             nothing by that name that this caller may see
     ├─ Conflict             the name or state is taken
     ├─ ModelFailed          the model's own code raised, or its worker died under the request
@@ -45,6 +46,10 @@ class UnsupportedFormat(BadInput):
 
 class Unauthenticated(BettongError):
     code = "unauthenticated"
+
+
+class Forbidden(BettongError):
+    code = "forbidden"
 
 
 class NotFound(BettongError):

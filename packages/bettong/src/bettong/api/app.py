@@ -13,7 +13,19 @@ from fastapi.openapi.utils import get_openapi
 from bettong import __version__
 from bettong.api import docs, problem, replies
 from bettong.api.gate import Gate
-from bettong.api.routes import connections, deployments, inference, logs, models, pipelines, platform, users, workspaces
+from bettong.api.request_counts import RequestCounts
+from bettong.api.routes import (
+    connections,
+    deployments,
+    inference,
+    logs,
+    metrics,
+    models,
+    pipelines,
+    platform,
+    users,
+    workspaces,
+)
 from bettong.engine.host_header import KnownHosts
 
 if TYPE_CHECKING:
@@ -32,6 +44,7 @@ is echoed and logged."""
 _ERRORS: dict[int | str, dict[str, Any]] = {
     400: {"model": replies.Problem, "description": "Something in the request does not hold."},
     401: {"description": "No token, or one that does not hold.", "content": {"text/plain": {}}},
+    403: {"model": replies.Problem, "description": "A right is missing; the text names it."},
     404: {"model": replies.Problem, "description": "Nothing of that name that the caller may see."},
     409: {"model": replies.Problem, "description": "The name or state is taken."},
     413: {"model": replies.Problem, "description": "More bytes than the limit."},
@@ -66,16 +79,18 @@ def create_app(services: Services, settings: Settings, facts: PlatformFacts) -> 
         redirect_slashes=False,
         telemetry=_NO_TELEMETRY,
     )
-    app.state.services, app.state.facts = services, facts
+    counts = RequestCounts()
+    app.state.services, app.state.facts, app.state.request_counts = services, facts, counts
     problem.install(app)
     docs.install(app)
-    for module in (platform, users, workspaces, connections, models, pipelines, deployments, inference, logs):
+    for module in (platform, users, workspaces, connections, models, pipelines, deployments, inference, logs, metrics):
         app.include_router(module.router)
     app.add_middleware(
         Gate,
         authenticate=services.identity.authenticate,
         hosts=KnownHosts(settings.host, settings.allowed_hosts),
         limits=limits,
+        counts=counts,
     )
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]  # the way that FastAPI documents
     return app

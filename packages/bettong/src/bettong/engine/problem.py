@@ -12,6 +12,7 @@ from bettong.errors import (
     BettongError,
     Conflict,
     DeadlineExceeded,
+    Forbidden,
     ModelFailed,
     NotFound,
     StorageFull,
@@ -26,6 +27,7 @@ RETRY_AFTER_S = 1
 _STATUS: dict[type[BettongError], int] = {
     BadInput: 400,
     Unauthenticated: 401,
+    Forbidden: 403,
     NotFound: 404,
     Conflict: 409,
     TooLarge: 413,

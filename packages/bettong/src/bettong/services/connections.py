@@ -1,4 +1,8 @@
-"""Connections: kept sealed, listed without details, revealed to few, and each reveal answered for."""
+"""Connections: kept sealed, listed without details, revealed to few, and each reveal answered for.
+
+Who may do what stands in docs/design/connections.md; `ConnectionService` decides it for its sisters that use and
+change connections too.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from bettong.domain.connections import MAX_DETAILS_BYTES, Connection
+from bettong.domain.details import refuse_masks
 from bettong.domain.identity import AuditEvent
 from bettong.domain.names import check_free_name
-from bettong.errors import BadInput, NotFound, TooLarge, Unavailable
+from bettong.errors import BadInput, Conflict, Forbidden, NotFound, TooLarge, Unavailable
 from bettong.secrets.details import open_details, seal_details
 from bettong.services.workspaces import scope_of
 
@@ -17,8 +22,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
+    from bettong.domain.connections import SealedDetails
     from bettong.domain.identity import Principal
-    from bettong.domain.ports import AuditStore, ConnectionStore, Keyring
+    from bettong.domain.ports import AuditStore, ConnectionStore, JobStore, Keyring
     from bettong.services.workspaces import WorkspaceService
 
 MAX_DEPTH = 100  # of nested details: deeper JSON is nobody's account file, and recursion has an end
@@ -33,25 +39,27 @@ class ConnectionService:
         workspaces: WorkspaceService,
         keyring: Keyring,
         audit: AuditStore,
+        jobs: JobStore,
         clock: Callable[[], datetime],
     ) -> None:
-        self._connections, self._workspaces = connections, workspaces
+        self._connections, self._workspaces, self._jobs = connections, workspaces, jobs
         self._keyring, self._audit, self._clock = keyring, audit, clock
 
     def create(self, principal: Principal, name: str, kind: str, details: object) -> Connection:
         """Seal and keep a new connection. `details` is a JSON object, or None for an empty one.
 
         Raises:
-            BadInput: the name, type or details are none.
+            BadInput: the name, type or details are none, or a mask stands for a value.
             TooLarge: the details are over 4 MiB as JSON.
             Conflict: a connection of this name exists on this platform.
         """
         check_free_name("Connection", name)
         check_free_name("Connection type", kind)
         plain = to_bytes(details)
+        refuse_masks(details)
         connection = Connection(str(uuid4()), name, kind, principal.user_id, self._clock())
         self._connections.add(connection, seal_details(self._keyring, plain, connection.id, connection.version))
-        self._record(principal, "connection.create", connection)
+        self.record(principal, "connection.create", connection)
         return connection
 
     def get(self, principal: Principal, name: str) -> Connection:
@@ -68,22 +76,47 @@ class ConnectionService:
             raise _unknown("with that id")
         return found
 
+    def editable(self, principal: Principal, connection_id: str) -> Connection:
+        """The connection, if the caller may change it.
+
+        Raises:
+            NotFound: the caller may not see it.
+            Forbidden: it is neither the caller's own, nor is the caller an administrator.
+        """
+        connection = self.get_by_id(principal, connection_id)
+        if not owns(principal, connection):
+            raise _lacking("edit", connection)
+        return connection
+
+    def may_reveal(self, principal: Principal, connection: Connection) -> bool:
+        return self._may_see(principal, connection) and (not connection.use_only or owns(principal, connection))
+
     def reveal(self, principal: Principal, connection: Connection) -> dict[str, Any]:
-        """The details in clear. The audit has it on disk before this returns.
+        """The details in clear, secret references as they were given. The audit has it on disk before this returns.
 
         Raises:
             NotFound: the caller may not see the connection, or it is gone.
+            Forbidden: it is for use only, and neither the caller's own, nor is the caller an administrator.
             Unavailable: no key of the ring opens it; which connection and which key is said.
         """
         if not self._may_see(principal, connection):
             raise _unknown(f"'{connection.name}'")
-        sealed = self._connections.sealed(connection.id)
+        if not self.may_reveal(principal, connection):
+            raise _lacking("reveal", connection)
+        details = self.opened(self._connections.sealed(connection.id))
+        self.record(principal, "connection.reveal", connection)
+        return details
+
+    def opened(self, sealed: SealedDetails) -> dict[str, Any]:
+        """The details of a version, for the services beside this one: nobody was asked, and nothing is audited.
+
+        Raises:
+            Unavailable: no key of the ring opens them.
+        """
         try:
-            plain = open_details(self._keyring, sealed)
+            details: dict[str, Any] = json.loads(open_details(self._keyring, sealed))
         except Unavailable as locked:
-            raise _locked(connection.name, locked) from locked
-        self._record(principal, "connection.reveal", connection)
-        details: dict[str, Any] = json.loads(plain)
+            raise _locked(sealed.name, locked) from locked
         return details
 
     def all(
@@ -112,10 +145,13 @@ class ConnectionService:
 
         Raises:
             NotFound: the caller may not see the workspace or the connection.
+            Forbidden: it is for use only, and neither the caller's own, nor is the caller an administrator.
         """
         self._workspaces.visible(principal, workspace_id)
         connection = self.get_by_id(principal, connection_id)
-        self._record(principal, "connection.link", connection)
+        if connection.use_only and not owns(principal, connection):
+            raise _lacking("link", connection)
+        self.record(principal, "connection.link", connection)
         return self._connections.link(connection.id, workspace_id)
 
     def unlink(self, principal: Principal, workspace_id: int, connection_id: str) -> None:
@@ -127,21 +163,34 @@ class ConnectionService:
         self._workspaces.visible(principal, workspace_id)
         connection = self.get_by_id(principal, connection_id)
         self._connections.unlink(connection.id, workspace_id)
-        self._record(principal, "connection.unlink", connection)
+        self.record(principal, "connection.unlink", connection)
 
-    def delete(self, principal: Principal, name: str) -> None:
-        """Remove a connection, its details and every link.
+    def set_use_only(self, principal: Principal, connection_id: str, use_only: bool) -> Connection:
+        """Whether those who may use it may also reveal and link it. Raises NotFound, Forbidden as `editable`."""
+        connection = self.editable(principal, connection_id)
+        self.record(principal, "connection.use_only" if use_only else "connection.not_use_only", connection)
+        self._connections.set_use_only(connection.id, use_only)
+        return self.get_by_id(principal, connection_id)
+
+    def delete(self, principal: Principal, name: str, *, force: bool = False) -> None:
+        """Remove a connection, its details in every version, and every link.
 
         Raises:
-            NotFound: there is none that the caller may delete: one of their own, or any for an administrator.
+            NotFound: the caller may not see it.
+            Forbidden: it is neither the caller's own, nor is the caller an administrator.
+            Conflict: jobs that have not ended read or write it, and it was not to be forced. They would fail.
         """
         connection = self.get(principal, name)
-        if not principal.is_admin and connection.created_by != principal.user_id:
-            raise NotFound(
-                f"There is no connection '{name}' that you may delete.",
-                "Ask its creator or an administrator, or remove it from the workspace instead.",
+        if not owns(principal, connection):
+            raise _lacking("edit", connection)
+        if not force and (busy := self._jobs.all(None, unended=True, connection_id=connection.id)):
+            shown = ", ".join(f"{job.kind.value} {job.id} ({job.state.value})" for job in busy[:5])
+            more = f" and {len(busy) - 5} more" if len(busy) > 5 else ""
+            raise Conflict(
+                f"Connection '{name}' is used by {len(busy)} unended job{'s' * (len(busy) > 1)}: {shown}{more}.",
+                "Wait for them, cancel them, or delete it with force: then they fail.",
             )
-        self._record(principal, "connection.delete", connection)  # first: nothing vanishes without a word
+        self.record(principal, "connection.delete", connection)  # first: nothing vanishes without a word
         self._connections.delete(connection.id)
 
     def unreadable(self, principal: Principal) -> list[str]:
@@ -171,7 +220,8 @@ class ConnectionService:
             or not self._connections.workspaces_of(connection.id).isdisjoint(principal.workspace_ids)
         )
 
-    def _record(self, principal: Principal, action: str, connection: Connection) -> None:
+    def record(self, principal: Principal, action: str, connection: Connection, detail: str = "") -> None:
+        """Put what somebody does with a connection into the audit; it is on disk when this returns."""
         self._audit.record(
             AuditEvent(
                 self._clock(),
@@ -182,8 +232,14 @@ class ConnectionService:
                 "connection",
                 connection.id,
                 connection.name,
+                detail,
             )
         )
+
+
+def owns(principal: Principal, connection: Connection) -> bool:
+    """Whether the caller made the connection or is an administrator: who may reveal, edit and link it in any case."""
+    return principal.is_admin or connection.created_by == principal.user_id
 
 
 def to_bytes(details: object) -> bytes:
@@ -241,6 +297,14 @@ def _unknown(which: str) -> NotFound:
     return NotFound(
         f"There is no connection {which} that you may see.",
         "List the connections, or ask its creator to link it to a workspace of yours.",
+    )
+
+
+def _lacking(right: str, connection: Connection) -> Forbidden:
+    why = " It is for use only." if right != "edit" else ""
+    return Forbidden(
+        f"You may use connection '{connection.name}', but the right to {right} it is missing.{why}",
+        "Its creator and administrators have it: ask one of them.",
     )
 
 

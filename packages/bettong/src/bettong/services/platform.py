@@ -10,10 +10,13 @@ from bettong.settings import LogRules
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from bettong.services.connection_use import ConnectionUse
+    from bettong.services.connection_versions import ConnectionVersions
     from bettong.services.connections import ConnectionService
     from bettong.services.deployments import DeploymentService
     from bettong.services.identity import IdentityService
     from bettong.services.logs import LogService
+    from bettong.services.metrics import MetricsService
     from bettong.services.models import ModelService
     from bettong.services.pipelines import PipelineService
     from bettong.services.workspaces import WorkspaceService
@@ -24,10 +27,13 @@ class Services:
     identity: IdentityService
     workspaces: WorkspaceService
     connections: ConnectionService
+    connection_use: ConnectionUse
+    connection_versions: ConnectionVersions
     models: ModelService
     pipelines: PipelineService
     deployments: DeploymentService
     logs: LogService
+    metrics: MetricsService
 
 
 @dataclass(frozen=True, slots=True)
