@@ -22,10 +22,31 @@ class Framework(StrEnum):
     XGBOOST = "xgboost"
     CUSTOM = "custom"
     MLFLOW = "mlflow"
+    PYTORCH = "pytorch"
+    KERAS = "keras"
+    TENSORFLOW = "tensorflow"
+    HUGGING_FACE_AUTOMATIC_SPEECH_RECOGNITION = "hugging-face-automatic-speech-recognition"
+    HUGGING_FACE_FEATURE_EXTRACTION = "hugging-face-feature-extraction"
+    HUGGING_FACE_IMAGE_CLASSIFICATION = "hugging-face-image-classification"
+    HUGGING_FACE_IMAGE_SEGMENTATION = "hugging-face-image-segmentation"
+    HUGGING_FACE_IMAGE_TO_TEXT = "hugging-face-image-to-text"
+    HUGGING_FACE_OBJECT_DETECTION = "hugging-face-object-detection"
+    HUGGING_FACE_QUESTION_ANSWERING = "hugging-face-question-answering"
+    HUGGING_FACE_SENTIMENT_ANALYSIS = "hugging-face-sentiment-analysis"
+    HUGGING_FACE_STABLE_DIFFUSION_TEXT_2_IMG = "hugging-face-stable-diffusion-text-2-img"
+    HUGGING_FACE_SUMMARIZATION = "hugging-face-summarization"
+    HUGGING_FACE_TEXT_CLASSIFICATION = "hugging-face-text-classification"
+    HUGGING_FACE_TEXT_GENERATION = "hugging-face-text-generation"
+    HUGGING_FACE_TRANSLATION = "hugging-face-translation"
+    HUGGING_FACE_ZERO_SHOT_CLASSIFICATION = "hugging-face-zero-shot-classification"
+    HUGGING_FACE_ZERO_SHOT_IMAGE_CLASSIFICATION = "hugging-face-zero-shot-image-classification"
+    HUGGING_FACE_ZERO_SHOT_OBJECT_DETECTION = "hugging-face-zero-shot-object-detection"
 
 
-ZIPS_ONLY = frozenset({Framework.PYTHON, Framework.CUSTOM, Framework.MLFLOW})
-TRIED_AS_NATIVE = frozenset({Framework.SKLEARN, Framework.XGBOOST})
+ZIPS_ONLY = frozenset({Framework.PYTHON, Framework.CUSTOM, Framework.MLFLOW, Framework.TENSORFLOW}) | {
+    framework for framework in Framework if framework.startswith("hugging-face-")
+}
+TRIED_AS_NATIVE = frozenset({Framework.SKLEARN, Framework.XGBOOST, Framework.PYTORCH, Framework.KERAS})
 
 
 def is_native(framework: str) -> bool:
@@ -45,6 +66,11 @@ def grows_by_processes(framework: str) -> bool:
 def comes_as_zip(framework: str) -> bool:
     """Whether an upload of this framework has to be a zip; others may be single files."""
     return framework in ZIPS_ONLY
+
+
+def says_its_schemas(framework: str) -> bool:
+    """Whether a file of this framework tells what it takes and gives, so that an upload can leave the schemas out."""
+    return framework in (Framework.ONNX, Framework.TENSORFLOW)
 
 
 def first_status(framework: str) -> ModelStatus:

@@ -25,7 +25,7 @@ from importlib import metadata
 from typing import TYPE_CHECKING
 
 from bettong.errors import BadInput, Unavailable
-from bettong.packaging import baselines
+from bettong.packaging import baselines, cpu_builds
 from bettong.packaging.sources import build_wheels
 from bettong.packaging.trees import exclusive, make_read_only, remove_tree, size_bytes
 from bettong.packaging.uv import Failure, Outcome, Uv
@@ -106,7 +106,9 @@ class EnvironmentBuilder:
             raise Unavailable("No Python interpreter for models works on this machine.", "Name one in BETTONG_PYTHONS.")
         names = ("bettong-mac", *sorted(requirements.own - {"bettong-mac"}))
         wheels = tuple(carried_wheel(name, self._cache / "wheels") for name in names)
-        return Recipe(interpreter, wish, requirements, tuple(baselines.choose(requirements.wanted)), wheels)
+        builds = cpu_builds.on_this_machine(self._index.local_folders, interpreter.minor)
+        chosen = [cpu_builds.preferring(builds, b, requirements.wanted) for b in baselines.choose(requirements.wanted)]
+        return Recipe(interpreter, wish, requirements, tuple(chosen), wheels)
 
     def find(self, digest: str) -> Path | None:
         """The environment of this digest if it is complete and holds the bettong-mac that the platform runs now."""
@@ -175,6 +177,8 @@ class _Build:
         started = time.monotonic()
         for line in self._recipe.requirements.replaced:
             self._report(f"Requirement '{line}' is answered by the platform's own wheel.")
+        if line := cpu_builds.told(self._recipe.baselines[0], self._recipe.requirements.wanted):
+            self._report(line)
         self._write_inputs()
         interpreter, baseline = self._install()
         self._finish(interpreter, baseline, started)

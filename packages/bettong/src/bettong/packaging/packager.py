@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 import uv
 
-from bettong.domain.models import is_native
+from bettong.domain.models import Framework, is_native
 from bettong.domain.tensors import GRAPH_FILE, MODEL_FILE
+from bettong.packaging import saved_model
 from bettong.packaging.artifact import UnpackLimits, unpack
 from bettong.packaging.environment import EnvironmentBuilder
 from bettong.packaging.frameworks import content_folder, family_of, head_of, way_of
@@ -17,6 +18,7 @@ from bettong.packaging.graph import look_into, read_description
 from bettong.packaging.index import IndexOptions
 from bettong.packaging.interpreters import Interpreters, discover, wish_of
 from bettong.packaging.requirements import read_requirements
+from bettong.packaging.saved_model import read_saved_model
 from bettong.packaging.trees import exclusive, make_read_only, remove_tree
 from bettong.packaging.uv import Uv
 
@@ -107,11 +109,14 @@ class LocalPackager:
         return self._environments.build(recipe, report)
 
     def graph_of(self, version: ModelVersion, report: Callable[[str], None] = lambda _: None) -> Graph:
-        """What a native model takes and gives: looked into once, in a sandboxed process, and kept beside the file.
+        """What a model takes and gives, of a framework whose files tell it. A native one is looked into once, in a
+        sandboxed process, and what was found is kept beside the file.
 
         Raises:
             BadInput: it is not a model that can be run here and fed with rows; it says what is wrong.
         """
+        if version.framework == Framework.TENSORFLOW:
+            return read_saved_model(content_folder(self.folder_of(version)) / saved_model.FILE).graph()
         return read_description((self._native(version.sha, report) / GRAPH_FILE).read_bytes())
 
     def folder_of(self, version: ModelVersion) -> Path:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 SUFFIXES = (".pkl", ".pickle", ".joblib")
 FIRST_CPU_BUILD = Version("2.1.1")  # of xgboost: since then there is an xgboost-cpu, a tenth of the size
 NOTEBOOK = "__main__"
+BROUGHT = {"sklearn": {"joblib", "numpy", "scipy"}, "xgboost": {"numpy", "scipy"}}  # by the distributions themselves
 
 DISTRIBUTIONS = {
     "sklearn": "scikit-learn",
@@ -37,7 +38,7 @@ DISTRIBUTIONS = {
         "polars", "prophet", "pyarrow", "scipy", "statsmodels", "xgboost",
     )
 }  # fmt: skip
-_STANDARD = sys.stdlib_module_names | {"__builtin__", "copy_reg", "exceptions", "UserDict", "StringIO", "cPickle"}
+STANDARD = sys.stdlib_module_names | {"__builtin__", "copy_reg", "exceptions", "UserDict", "StringIO", "cPickle"}
 
 # Releases of scikit-learn before one have wheels for Pythons below another: (release, Python, the newest that has)
 _SKLEARN_WHEELS = (
@@ -73,7 +74,10 @@ def look_at_pickle(file: Path) -> Written:
     xgboost = next((v for blob in facts.blobs if (v := version_of_booster(blob))), None)
     lines: list[str] = []
     unknown: list[str] = []
-    for package in sorted(facts.packages - _STANDARD):
+    packages = facts.packages - STANDARD
+    for brings in packages & BROUGHT.keys():
+        packages -= BROUGHT[brings]  # so that models of one release share one environment
+    for package in sorted(packages):
         if package == "sklearn":
             lines.append(f"scikit-learn=={sklearn}" if sklearn else "scikit-learn")
         elif package == "xgboost":

@@ -66,7 +66,6 @@ def looks_like_pickle(head: bytes) -> bool:
 
 def read_pickle(path: Path) -> PickleFacts:
     """Raises BadInput when the file is no pickle at all."""
-    facts = PickleFacts()
     with path.open("rb") as file:
         head = file.read(16)
         file.seek(0)
@@ -75,14 +74,25 @@ def read_pickle(path: Path) -> PickleFacts:
                 f"{path.name} is not a pickle.", "Write the model with pickle.dump, joblib.dump or cloudpickle.dump."
             )
         try:
-            facts.complete = _Machine(_plain(file, head), facts).run()
+            plain = _plain(file, head)
         except NOT_READ:
-            facts.complete = False
+            plain = io.BytesIO()
+        facts = facts_of(plain)
     if not facts.names and not facts.complete:
         raise BadInput(
             f"{path.name} is not a pickle, or a damaged one.",
             "Write the model with pickle.dump, joblib.dump or cloudpickle.dump, and upload that file.",
         )
+    return facts
+
+
+def facts_of(file: BinaryIO) -> PickleFacts:
+    """What the pickle that begins here says; `file` stands behind it afterwards, if its end was reached."""
+    facts = PickleFacts()
+    try:
+        facts.complete = _Machine(file, facts).run()
+    except NOT_READ:
+        facts.complete = False
     return facts
 
 

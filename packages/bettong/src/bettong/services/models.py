@@ -19,6 +19,7 @@ from bettong.domain.models import (
     comes_as_zip,
     first_status,
     is_native,
+    says_its_schemas,
 )
 from bettong.domain.names import check_dns_name
 from bettong.domain.schema import check_model_schema, decode_schema, decode_schema_text, encode_schema
@@ -141,8 +142,7 @@ class ModelService:
         self._workspaces.visible(principal, upload.workspace_id)
         check_dns_name("Model", upload.name)
         _check_framework(upload.framework)
-        native = is_native(upload.framework)
-        read_schema = _schema if native else _needed_schema
+        read_schema = _schema if says_its_schemas(upload.framework) else _needed_schema
         input_schema = read_schema("input_schema", upload.input_schema)
         output_schema = read_schema("output_schema", upload.output_schema)
         arch, accel = _check_target(upload.arch or self._arch, upload.accel or "none")
@@ -231,10 +231,24 @@ class ModelService:
             self._models.set_status(version.id, ModelStatus.PENDING_LOAD_CONTAINER)
         version = self._models.set_status(version.id, ModelStatus.ATTEMPTING_LOAD_CONTAINER)
         folder = self._packager.check(version, report)
+        config = self._with_schemas(version)
         environment = self._packager.build(version, folder, report)
-        config = self._models.configs([version.id])[version.id]
         self._trial.try_model(model_spec(version, config, folder, environment), report)
         return self._models.set_status(version.id, ModelStatus.READY, environment=environment.name, image_path=IMAGE)
+
+    def _with_schemas(self, version: ModelVersion) -> ModelConfig:
+        """Its newest config, with the schemas that the upload left out as the file tells them."""
+        config = self._models.configs([version.id])[version.id]
+        if not says_its_schemas(version.framework) or (config.input_schema and config.output_schema):
+            return config
+        graph = self._packager.graph_of(version)
+        return self._models.add_config(
+            replace(
+                config,
+                input_schema=config.input_schema or encode_schema(graph.input_schema),
+                output_schema=config.output_schema or encode_schema(graph.output_schema),
+            )
+        )
 
     def _load_native(self, version: ModelVersion, report: Callable[[str], None]) -> ModelVersion:
         """A model that the replica runs itself: its graph says what it takes, and its config keeps that."""
