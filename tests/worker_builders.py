@@ -8,7 +8,7 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy
 import pyarrow as pa
@@ -79,8 +79,8 @@ def model_spec(
     )
 
 
-def runner_of(model: ModelSpec, folder: Path) -> PythonRunner:
-    return PythonRunner(model, log_file=folder / "worker.log", scratch=folder / "scratch", threads=1)
+def runner_of(model: ModelSpec, folder: Path, **more: Any) -> PythonRunner:
+    return PythonRunner(model, log_file=folder / "worker.log", scratch=folder / "scratch", threads=1, **more)
 
 
 def table(fields: Mapping[str, pa.DataType], columns: Mapping[str, Sequence[object]]) -> pa.Table:

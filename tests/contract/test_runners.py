@@ -12,7 +12,9 @@ import pytest
 import uvloop
 from worker_builders import artifact, environment_of_this_python, model_spec, runner_of, table
 
+from bettong.domain.batching import DynamicBatching
 from bettong.domain.deployments import State
+from bettong.engine.batching import Batching
 from bettong.engine.runners.onnx import OnnxRunner
 from bettong.engine.sessions import Sessions
 from bettong.errors import BadInput, ModelFailed, Unavailable
@@ -66,7 +68,20 @@ def onnx(tmp_path: Path) -> Iterator[Callable[[], Runner]]:
         made.close()
 
 
-@pytest.fixture(params=["python", "onnx"])
+@pytest.fixture
+def several(environment: Path, tmp_path: Path) -> Callable[[], Runner]:
+    """The same in three worker processes."""
+    model = model_spec(artifact(tmp_path / "artifact", TOTALS), environment, INPUT, OUTPUT)
+    return lambda: runner_of(model, tmp_path, workers=3, warm_up=True)
+
+
+@pytest.fixture
+def gathered(several: Callable[[], Runner]) -> Callable[[], Runner]:
+    """The same with requests of several callers together."""
+    return lambda: Batching(several(), DynamicBatching(max_batch_delay_ms=1, batch_size_target=8))
+
+
+@pytest.fixture(params=["python", "onnx", "several", "gathered"])
 def make(request: pytest.FixtureRequest) -> Callable[[], Runner]:
     """Makes a runner of a model that sums two numbers; called on the loop that it is to live on."""
     return request.getfixturevalue(request.param)  # type: ignore[no-any-return]

@@ -22,14 +22,15 @@ import uvicorn.lifespan.off
 import uvloop
 from uvicorn.server import ServerState
 
-from bettong.domain.models import is_native
+from bettong.domain.models import grows_by_processes, is_native
 from bettong.engine.app import InferenceApp
+from bettong.engine.batching import Batching
 from bettong.engine.forking import open_descriptors, thread_names
 from bettong.engine.memory import keep_freed_memory
 from bettong.engine.metrics import Gauges, Recorder
 from bettong.engine.program import Program
 from bettong.engine.protocol import guarded
-from bettong.engine.runners.base import Queueing
+from bettong.engine.runners.base import Queueing, workers_of
 from bettong.engine.runners.onnx import OnnxRunner
 from bettong.engine.runners.python import PythonRunner
 from bettong.engine.sessions import Sessions
@@ -57,20 +58,30 @@ log = logging.getLogger("bettong.replica")
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a runner of this replica works: its worker's log, a private folder that does not exist yet, its CPUs, and
-    the sessions of native models."""
+    """Where a runner of this replica works: its workers' log, a private folder that does not exist yet, its CPUs, the
+    sessions of native models, and how long a request may take."""
 
     log_file: Path
     scratch: Path
-    threads: int
+    cpus: int
     sessions: Sessions
+    deadline_s: float
 
 
 def runner_of(model: ModelSpec, place: Place) -> Runner:
     """The runner for a model's framework."""
     if is_native(model.framework):
         return OnnxRunner(model, place.sessions)
-    return PythonRunner(model, log_file=place.log_file, scratch=place.scratch, threads=place.threads)
+    workers, threads = (place.cpus, 1) if grows_by_processes(model.framework) else (1, place.cpus)
+    return PythonRunner(
+        model,
+        log_file=place.log_file,
+        scratch=place.scratch,
+        threads=threads,
+        workers=workers,
+        deadline_s=place.deadline_s,
+        warm_up=True,
+    )
 
 
 def run(
@@ -123,8 +134,7 @@ class _Replica:
         self._metrics = Recorder(counters, self._look)
         self._open_log, self._open_runner = open_log, open_runner
         self._runners: list[Runner] = []
-        self._threads = _share_of_cores(spec.threads, spec.replicas)
-        self._sessions = Sessions(self._threads)
+        self._sessions = Sessions(_share_of_cores(spec.threads, spec.replicas))
         self._writer: LogWriter | None = None
         self._door: _Door | None = None
         self._lost = 0  # connections that ended since the host was last told
@@ -162,8 +172,17 @@ class _Replica:
         scratch = scratch_of(self._folder, self._name)
         scratch.mkdir(parents=True, mode=0o700)
         for model in self._spec.models:
-            place = Place(self._folder / f"{model.uid}.log", scratch / model.uid, self._threads, self._sessions)
-            self._runners.append(self._open_runner(model, place))
+            place = Place(
+                log_file=self._folder / f"{model.uid}.log",
+                scratch=scratch / model.uid,
+                cpus=_share_of_cores(model.cpus or self._spec.threads, self._spec.replicas),
+                sessions=self._sessions,
+                deadline_s=self._spec.request_timeout_s,
+            )
+            runner = self._open_runner(model, place)
+            if model.batching is not None and len(self._spec.models) == 1:
+                runner = Batching(runner, model.batching)
+            self._runners.append(runner)
         program = Program(self._spec, self._runners)
         verifier = TokenVerifier(self._spec.public_key)
         try:
@@ -256,7 +275,8 @@ class _Replica:
         return {
             "connections": self._door.connections if self._door else 0,
             "in_flight": self._door.app.in_flight if self._door else 0,
-            "workers": [asdict(runner.observed()) for runner in self._runners],
+            "log_problem": self._writer.problem if self._writer else None,
+            "workers": [asdict(worker) for runner in self._runners for worker in workers_of(runner)],
         }
 
     def _look(self) -> tuple[Gauges, list[int]]:
@@ -389,10 +409,10 @@ def _counted(protocol: type[Any], lost: Callable[[], None]) -> type[Any]:
     return Counted
 
 
-def _share_of_cores(threads: int, replicas: int) -> int:
-    """As many threads as asked for, and no more than the cores that there are for each replica."""
+def _share_of_cores(cpus: int, replicas: int) -> int:
+    """As many CPUs as asked for, and no more than the cores that there are for each replica."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(threads, cores // replicas))
+    return max(1, min(cpus, cores // replicas))
 
 
 def _unclean(channel: Channel) -> str | None:

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import datetime
-import decimal
 import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import pyarrow as pa
-import pyarrow.types as types
-
+from bettong.engine.made_up import made_up_row
 from bettong.engine.runners.python import PythonRunner
 from bettong.errors import BettongError
 
@@ -23,8 +19,6 @@ if TYPE_CHECKING:
 
 ROW_TIMEOUT_S = 30.0
 LOG_LINES = 200
-LIST_LENGTH = 32
-_DAY = datetime.datetime(2024, 1, 1)
 
 
 class WorkerTrial:
@@ -74,34 +68,6 @@ async def _try_row(runner: PythonRunner) -> str:
     except BettongError as failed:
         return f"A made-up row failed; it may not suit the model. {failed}"
     return f"A made-up row was answered in {(time.monotonic() - began) * 1000:.0f} ms."
-
-
-def made_up_row(schema: pa.Schema) -> pa.Table:
-    """One row that fits the schema: lists hold 32 increasing numbers, texts say 'text'."""
-    return pa.Table.from_arrays([pa.array([_value(f.type, 1)], f.type) for f in schema], schema=schema)
-
-
-def _value(kind: pa.DataType, n: int) -> object:
-    if types.is_list(kind) or types.is_large_list(kind):
-        return [_value(kind.value_type, i + 1) for i in range(LIST_LENGTH)]
-    if types.is_fixed_size_list(kind):
-        return [_value(kind.value_type, i + 1) for i in range(kind.list_size)]
-    if types.is_struct(kind):
-        return {kind.field(i).name: _value(kind.field(i).type, n) for i in range(kind.num_fields)}
-    if types.is_boolean(kind):
-        return n % 2 == 1
-    if types.is_integer(kind):
-        return n % 128
-    if types.is_floating(kind):
-        return float(n)
-    if types.is_decimal(kind):
-        return decimal.Decimal(n % 10).scaleb(-kind.scale)
-    if types.is_binary(kind) or types.is_large_binary(kind):
-        return b"bytes"
-    if types.is_string(kind) or types.is_large_string(kind):
-        return "text"
-    moment = _DAY + datetime.timedelta(days=n)
-    return moment.date() if types.is_date(kind) else moment
 
 
 def _lines(log_file: Path) -> list[str]:

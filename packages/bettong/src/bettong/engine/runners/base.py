@@ -43,6 +43,18 @@ class Runner(Protocol):
 
 
 @runtime_checkable
+class Staffed(Protocol):
+    """A runner with several workers, which run as many requests at once."""
+
+    def workers(self) -> Sequence[ObservedWorker]: ...
+
+
+def workers_of(runner: Runner) -> Sequence[ObservedWorker]:
+    """Every worker of a runner, as it is now."""
+    return runner.workers() if isinstance(runner, Staffed) else [runner.observed()]
+
+
+@runtime_checkable
 class Queueing(Protocol):
     """A runner whose requests may have to wait for each other."""
 

@@ -9,6 +9,7 @@ costs only the request that was running. Nobody waits for ever: a request is sen
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from enum import Enum
 
@@ -34,6 +35,8 @@ class Patience:
     load_s: float = 120.0
     restart_s: float = 10.0  # how long a request waits for a worker that is not there
     abandoned_s: float = 30.0  # how long a request may go on that nobody waits for any more
+    deadline_s: float = math.inf  # how long requests may take at all
+    late_s: float = 5.0  # how long one may go on that nobody waits for and that is past its deadline
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +55,8 @@ class Worker:
     pause_s: float = 0.0
     down_since_s: float = 0.0
     running: int | None = None
-    abandoned_at_s: float | None = None
+    running_since_s: float = 0.0
+    stop_at_s: float | None = None  # when the running request, which nobody waits for, has held the worker long enough
     waiting: tuple[Waiting, ...] = ()
     crashes: int = 0
     restarts: int = 0
@@ -111,7 +115,7 @@ def on_ready(worker: Worker, now_s: float) -> Outcome:
     """The model is loaded: the first request that waits goes out."""
     if worker.phase is not Phase.LOADING:
         return worker, []
-    return _send_next(replace(worker, phase=Phase.READY, since_s=now_s, was_ready=True))
+    return _send_next(replace(worker, phase=Phase.READY, since_s=now_s, was_ready=True), now_s)
 
 
 def on_load_failed(worker: Worker, why: str, now_s: float) -> Outcome:
@@ -131,7 +135,7 @@ def on_request(worker: Worker, request: int, now_s: float) -> Outcome:
     if worker.phase in (Phase.IDLE, Phase.FAILED, Phase.CLOSED):
         return worker, [Refuse(request, worker.reason or "it is not running")]
     if worker.phase is Phase.READY and worker.running is None:
-        return replace(worker, running=request), [Send(request)]
+        return replace(worker, running=request, running_since_s=now_s), [Send(request)]
     waiting = replace(worker, waiting=(*worker.waiting, Waiting(request, now_s)))
     return waiting, [] if worker.phase is Phase.READY else [WakeAt(now_s + worker.patience.restart_s)]
 
@@ -140,13 +144,16 @@ def on_answer(worker: Worker, request: int, now_s: float) -> Outcome:
     """A result or a failure of the model's own: either way the worker lives, and earlier crashes are forgiven."""
     if worker.phase is not Phase.READY or worker.running != request:
         return worker, []
-    return _send_next(replace(worker, running=None, abandoned_at_s=None, crashes=0, reason=None))
+    return _send_next(replace(worker, running=None, stop_at_s=None, crashes=0, reason=None), now_s)
 
 
 def on_abandoned(worker: Worker, request: int, now_s: float) -> Outcome:
     """Nobody waits for this request any more. One that runs may finish, but not hold the worker for ever."""
     if worker.running == request:
-        return replace(worker, abandoned_at_s=now_s), [WakeAt(now_s + worker.patience.abandoned_s)]
+        patience = worker.patience
+        late_s = max(now_s, worker.running_since_s + patience.deadline_s) + patience.late_s
+        stop_at_s = min(now_s + patience.abandoned_s, late_s)
+        return replace(worker, stop_at_s=stop_at_s), [WakeAt(stop_at_s)]
     return replace(worker, waiting=tuple(w for w in worker.waiting if w.request != request)), []
 
 
@@ -156,7 +163,7 @@ def on_exit(worker: Worker, how: str, now_s: float) -> Outcome:
         return worker, []
     why = worker.reason if worker.phase is Phase.ENDING and worker.reason else how
     lost: list[Order] = [] if worker.running is None else [Fail(worker.running, why)]
-    gone = replace(worker, running=None, abandoned_at_s=None, reason=why, since_s=now_s, crashes=worker.crashes + 1)
+    gone = replace(worker, running=None, stop_at_s=None, reason=why, since_s=now_s, crashes=worker.crashes + 1)
     if not worker.was_ready:
         refused: list[Order] = [Refuse(w.request, why) for w in worker.waiting]
         return replace(gone, phase=Phase.FAILED, waiting=()), [*lost, *refused]
@@ -172,9 +179,10 @@ def on_tick(worker: Worker, now_s: float) -> Outcome:
     """Time has passed. Ticks may come early, late and more than once."""
     orders: list[Order] = []
     if worker.phase is Phase.READY:
-        if worker.abandoned_at_s is None or now_s < worker.abandoned_at_s + worker.patience.abandoned_s:
+        if worker.stop_at_s is None or now_s < worker.stop_at_s:
             return worker, []
-        why = f"was stopped, because an abandoned request still ran after {worker.patience.abandoned_s:g} s"
+        ran_s = now_s - worker.running_since_s
+        why = f"was stopped: a request that nobody waited for any more had been running for {ran_s:.0f} s"
         return replace(worker, phase=Phase.ENDING, since_s=now_s, reason=why), [Kill()]
     if worker.phase is Phase.LOADING and now_s >= worker.since_s + worker.patience.load_s:
         worker = replace(
@@ -198,8 +206,9 @@ def on_close(worker: Worker, now_s: float) -> Outcome:
     return closed, [*orders, Kill()]
 
 
-def _send_next(worker: Worker) -> Outcome:
+def _send_next(worker: Worker, now_s: float) -> Outcome:
     if not worker.waiting:
         return worker, []
     first, *rest = worker.waiting
-    return replace(worker, running=first.request, waiting=tuple(rest)), [Send(first.request)]
+    sent = replace(worker, running=first.request, running_since_s=now_s, waiting=tuple(rest))
+    return sent, [Send(first.request)]

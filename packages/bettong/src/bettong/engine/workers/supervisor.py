@@ -14,6 +14,8 @@ from bettong.engine.workers.process import Plan, WorkerProcess
 from bettong.errors import BettongError, ModelFailed, Unavailable
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from bettong.engine.workers.frames import Encoded
 
 DRAIN_S = 1.0  # between the end of a worker's process and the end of its socket, whichever comes first
@@ -28,11 +30,16 @@ class Answer:
     body: memoryview
 
 
-@dataclass(slots=True)
-class _Call:
+@dataclass(slots=True, eq=False)
+class Call:
+    """A request to a model, and the future of its answer. It may be handed from one worker's queue to another's."""
+
     rows: int
     encoded: Encoded
     answer: asyncio.Future[Answer]
+    made_up: bool = False  # nobody sent it; its failure is no news
+    home: Supervisor | None = None
+    number: int = 0  # at home
 
 
 class Supervisor:
@@ -42,7 +49,8 @@ class Supervisor:
         """`name` is the model's, for people. `load` is the load message without its `do`."""
         self._name, self._uid, self._plan, self._load = name, uid, plan, load
         self._worker = Worker(patience)
-        self._calls: dict[int, _Call] = {}
+        self.on_idle: Callable[[Supervisor], None] | None = None  # called when its worker has nothing to do
+        self._calls: dict[int, Call] = {}
         self._last_call = 0
         self._run: _Run | None = None
         self._loaded: asyncio.Future[None] | None = None
@@ -60,25 +68,41 @@ class Supervisor:
             await self.close()
             raise
 
-    async def call(self, rows: int, encoded: Encoded) -> Answer:
+    async def call(self, rows: int, encoded: Encoded, *, made_up: bool = False) -> Answer:
         """Run the model on these columns. If this is cancelled the worker may go on with them for a while.
 
         Raises:
             ModelFailed: the model raised, or the worker died under it.
             Unavailable: no worker came up in time; it never ran.
         """
-        self._last_call += 1
-        request = self._last_call
-        call = _Call(rows, encoded, asyncio.get_running_loop().create_future())
-        self._calls[request] = call
-        self._apply(lifecycle.on_request(self._worker, request, self._now()))
+        call = Call(rows, encoded, asyncio.get_running_loop().create_future(), made_up)
+        self.take(call)
         try:
             return await call.answer
         except asyncio.CancelledError:
-            self._apply(lifecycle.on_abandoned(self._worker, request, self._now()))
+            assert call.home is not None
+            call.home.abandon(call)
             raise
         finally:
-            del self._calls[request]
+            assert call.home is not None
+            del call.home._calls[call.number]
+
+    def take(self, call: Call) -> None:
+        """Have this worker run a call, at once or in its turn."""
+        self._last_call += 1
+        call.home, call.number = self, self._last_call
+        self._calls[call.number] = call
+        self._apply(lifecycle.on_request(self._worker, call.number, self._now()))
+
+    def give_up_oldest(self) -> Call:
+        """Take the call that waits longest out of this worker's queue, which is not empty."""
+        call = self._calls.pop(self._worker.waiting[0].request)
+        self._apply(lifecycle.on_abandoned(self._worker, call.number, self._now()))
+        return call
+
+    def abandon(self, call: Call) -> None:
+        """Nobody waits for this call of this worker any more."""
+        self._apply(lifecycle.on_abandoned(self._worker, call.number, self._now()))
 
     async def close(self) -> None:
         """End the worker; requests in flight fail. When this returns the process is gone. Twice is no error."""
@@ -90,6 +114,21 @@ class Supervisor:
             self._loaded.set_exception(ModelFailed(f"The worker of model '{self._name}' was stopped while it loaded."))
         if self._endings:
             await asyncio.wait(set(self._endings), timeout=GONE_S)
+
+    @property
+    def ready(self) -> bool:
+        """Whether a worker is there that requests can be sent to."""
+        return self._worker.phase is Phase.READY
+
+    @property
+    def idle(self) -> bool:
+        """Whether a request would be sent at once."""
+        return self.ready and self._worker.running is None
+
+    @property
+    def waiting(self) -> int:
+        """Requests that have come and do not run yet."""
+        return len(self._worker.waiting)
 
     def observed(self) -> ObservedWorker:
         """The worker as it is now. It is running when its process is loaded and alive."""
@@ -161,6 +200,8 @@ class Supervisor:
         self._worker, orders = outcome
         for order in orders:
             self._do(order)
+        if self.on_idle is not None and self.idle:
+            self.on_idle(self)
 
     def _do(self, order: Order) -> None:
         match order:
@@ -168,6 +209,8 @@ class Supervisor:
                 call = self._calls[request]
                 assert self._run is not None
                 header = {"do": "predict", "id": request, "rows": call.rows, "columns": call.encoded.columns}
+                if call.made_up:
+                    header["made_up"] = True
                 self._run.send(header, call.encoded)
             case Launch():
                 self._launch()
