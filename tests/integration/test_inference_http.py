@@ -277,6 +277,30 @@ def test_an_idle_connection_is_closed_after_its_keep_alive(run: Any) -> None:
     run(scenario())
 
 
+def test_an_answer_that_takes_longer_than_the_keep_alive_time_arrives(run: Any) -> None:
+    async def scenario() -> None:
+        spec = deployment_spec(keep_alive_timeout_s=0.05)
+        waited = asyncio.Event()
+
+        async def second_waits(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+            if len(rows) == 2:
+                await waited.wait()
+            return await forecast(rows)
+
+        app = inference_app([inference_builders.InProcessRunner(second_waits)], spec=spec)
+        async with served(app, spec) as address:
+            client, twice = await Client.to(address), orjson.dumps(json.loads(BODY) * 2)
+            await client.send(head() + BODY)
+            assert (await client.answer())[0] == 200
+            await client.send(head(length=len(twice)) + twice)
+            asyncio.get_running_loop().call_later(0.2, waited.set)  # four times as long as an idle connection stays
+            assert (await client.answer())[0] == 200
+            assert await client.rest() == b""
+            await client.close()
+
+    run(scenario())
+
+
 @pytest.mark.parametrize("begun", [b"", b"[{"])
 def test_a_body_that_stops_coming_is_cut_off(run: Any, begun: bytes, caplog: pytest.LogCaptureFixture) -> None:
     async def scenario() -> None:

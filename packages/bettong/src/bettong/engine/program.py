@@ -47,6 +47,8 @@ class Program:
         self._runners = tuple(runners)
         prompt = tuple(runner for runner in runners if isinstance(runner, Prompt))
         self._prompt = prompt if len(prompt) == len(runners) else ()
+        only = runners[0]  # asking an object for all that a Protocol has takes microseconds: once
+        self._row_runner = only if len(runners) == 1 and isinstance(only, PromptRow) else None
         self._places = tuple(
             f"Step {at} of pipeline '{spec.name}', model '{model.name}'" for at, model in enumerate(spec.models, 1)
         )
@@ -70,8 +72,7 @@ class Program:
     @property
     def row_runner(self) -> PromptRow | None:
         """The one runner, if it takes single rows as arrays."""
-        only = self._runners[0]
-        return only if len(self._runners) == 1 and isinstance(only, PromptRow) else None
+        return self._row_runner
 
     async def run(self, rows: pa.Table) -> Ran:
         """Take rows of the input schema through every step.

@@ -17,6 +17,8 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 if TYPE_CHECKING:
     import asyncio
 
+    Fields = list[tuple[bytes, bytes]]
+
 MAX_HEAD_BYTES = 64 * 2**10
 # After a refusal, what the client still sends is taken: closing over it would reset the connection and lose our words.
 QUIET_S, LINGER_S, LINGER_BYTES = 0.5, 2.0, 16 * 2**20
@@ -34,8 +36,8 @@ class Prompt(Protocol):
     """An ASGI application that answers some requests without waiting for anything."""
 
     def now(
-        self, method: bytes, target: bytes, headers: list[tuple[bytes, bytes]], body: bytes
-    ) -> tuple[int, list[tuple[bytes, bytes]], bytes | memoryview] | None:
+        self, method: bytes, target: bytes, headers: Fields, body: bytes
+    ) -> tuple[int, Fields, bytes | memoryview] | None:
         """Status, headers and body of the answer to a whole request; None when `__call__` has to take it, and always
         for HEAD. Never raises. Names of headers are in small letters."""
 
@@ -95,8 +97,11 @@ class _GuardedProtocol(HttpToolsProtocol):  # type: ignore[misc]  # uvicorn is u
         self._reading_for: _Expects | None = None
         self._writing: asyncio.TimerHandle | None = None
         self._now: Any = getattr(self.app, "now", None)
-        self._held: list[bytes] | None = None  # the body so far of a request that uvicorn was not told of yet
+        self._told = True  # uvicorn knows of the request that is coming in
+        self._held: list[bytes] = []  # the body so far of one that it does not know of
         self._answered = False  # a request was answered at once under this `data_received`
+        self._idle_since: float | None = None  # after an answer at once; uvicorn times its own
+        self._idle: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:
         super().connection_made(transport)
@@ -108,23 +113,30 @@ class _GuardedProtocol(HttpToolsProtocol):  # type: ignore[misc]  # uvicorn is u
         self._stop_waiting()
         self._stop_write_watch()
         self._unset_keepalive_if_required()
+        if self._idle is not None:
+            self._idle.cancel()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         if self._lingers is not None:
             self._lingers.take(len(data))
             return
-        body_before, self._answered = self._body_bytes, False
-        self._unset_keepalive_if_required()
+        body_before, self._answered, self._idle_since = self._body_bytes, False, None
+        if self.timeout_keep_alive_task is not None:
+            self._unset_keepalive_if_required()
         try:
             self._parse(data)
         except HttpParserError:
             self.send_400_response("")
+        if self._answered and self._expects is _Expects.NOTHING:  # the whole of what came, and keep-alive has begun
+            if self._reading is not None:
+                self._stop_waiting()
+            return
         if self.transport.is_closing() or self._lingers is not None:
-            self._held = None
             self._stop_waiting()
             return
-        self._hand_on()
+        if self._expects is _Expects.BODY:
+            self._hand_on()  # it has not come whole
         if self._expects is not _Expects.NOTHING and self._body_bytes == body_before:
             self._head_bytes += len(data)  # of a head, trailer or chunk header that is not complete yet
             if self._head_bytes > self.max_head_bytes:
@@ -135,8 +147,6 @@ class _GuardedProtocol(HttpToolsProtocol):  # type: ignore[misc]  # uvicorn is u
         elif self._expects is _Expects.HEAD:
             if self._reading_for is not _Expects.HEAD:
                 self._wait_for(_Expects.HEAD)
-        elif self._answered:
-            self._stop_waiting()  # keep-alive has begun
         elif self.cycle is None or self.cycle.response_complete:
             # answered already, and what came since (blank lines) began no new request
             if self._reading_for is not _Expects.HEAD:
@@ -170,49 +180,56 @@ class _GuardedProtocol(HttpToolsProtocol):  # type: ignore[misc]  # uvicorn is u
     # --- what the parser tells
 
     def on_message_begin(self) -> None:
-        self._expects = _Expects.HEAD
-        self._begun = True
-        self._head_bytes = 0
+        self._expects, self._begun, self._head_bytes = _Expects.HEAD, True, 0
         if self._reading_for is _Expects.BODY:
             self._stop_waiting()
-        super().on_message_begin()
+        # what uvicorn does, but for the scope: most requests never need one
+        self.url, self.expect_100_continue = b"", False
+        self.headers: Fields = []
+        self._told = False
 
     def on_url(self, url: bytes) -> None:
         self._count(len(url))
-        super().on_url(url)
+        self.url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._count(len(name) + len(value) + 4)
-        super().on_header(name, value)
+        size = self._head_bytes + len(name) + len(value) + 4
+        if size > self.max_head_bytes:
+            self._count(size)
+        self._head_bytes = size
+        name = name.lower()
+        if name == b"expect" and value.lower() == b"100-continue":
+            self.expect_100_continue = True
+        self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
-        if self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT":
-            version, fields = self.parser.get_http_version(), [h for h in self.headers if h[0] != b"upgrade"]
+        parser = self.parser
+        if parser.should_upgrade() and parser.get_method() != b"CONNECT":
+            version, fields = parser.get_http_version(), [h for h in self.headers if h[0] != b"upgrade"]
             self._plain_head = b"%b %b HTTP/%b\r\n%b\r\n" % (
-                self.parser.get_method(),
+                parser.get_method(),
                 self.url,
                 version.encode(),
                 b"".join(b"%b: %b\r\n" % field for field in fields),
             )
             return
-        self._expects = _Expects.BODY
-        self._head_bytes = 0
-        self._stop_waiting()
+        self._expects, self._head_bytes = _Expects.BODY, 0
+        if self._reading is not None:
+            self._stop_waiting()
+        self._held = []
         if (
             self._now is None
             or self._answered  # at most one at a time: others wait for the loop, too
             or self.expect_100_continue
             or (self.cycle is not None and not self.cycle.response_complete)
             or self.flow.write_paused
-            or self.parser.should_upgrade()
+            or parser.should_upgrade()
         ):
-            super().on_headers_complete()
-        else:
-            self._held = []
+            self._hand_on()
 
     def on_body(self, body: bytes) -> None:
         self._body_bytes += len(body)
-        if self._held is None:
+        if self._told:
             self._take(body)
         else:
             self._held.append(body)
@@ -220,21 +237,26 @@ class _GuardedProtocol(HttpToolsProtocol):  # type: ignore[misc]  # uvicorn is u
     def on_message_complete(self) -> None:
         if self._plain_head is not None:
             return
-        self._expects = _Expects.NOTHING
-        self._begun = False
-        if self._held is None or not self._answer_now(b"".join(self._held)):
+        self._expects, self._begun = _Expects.NOTHING, False
+        if self._told or not self._answer_now(self._held[0] if len(self._held) == 1 else b"".join(self._held)):
             self._hand_on()
             super().on_message_complete()
 
     # --- answering at once
 
     def _hand_on(self) -> None:
-        """Tell uvicorn what it was not told of a request: it makes a task for it."""
-        if (held := self._held) is not None:
-            self._held = None
-            super().on_headers_complete()
-            for part in held:
-                self._take(part)
+        """Tell uvicorn what it was not told of a request: it makes a scope and a task for it."""
+        if self._told:
+            return
+        self._told, self._idle_since = True, None
+        url, headers, expected = self.url, self.headers, self.expect_100_continue
+        super().on_message_begin()
+        self.url, self.expect_100_continue = url, expected
+        self.headers += headers  # the scope's list
+        super().on_headers_complete()
+        for part in self._held:
+            self._take(part)
+        self._held = []
 
     def _take(self, body: bytes) -> None:
         """Hand a part of the body on. uvicorn copies it twice, unless it is all that the application has to read."""
@@ -247,7 +269,7 @@ class _GuardedProtocol(HttpToolsProtocol):  # type: ignore[misc]  # uvicorn is u
         reply = self._now(self.parser.get_method(), self.url, self.headers, body)
         if reply is None:
             return False
-        self._held, self._answered = None, True
+        self._told = self._answered = True
         status, headers, content = reply
         keep_alive = self.parser.should_keep_alive() and self.parser.get_http_version() != "1.0"
         parts = [STATUS_LINE[status]]
@@ -258,10 +280,24 @@ class _GuardedProtocol(HttpToolsProtocol):  # type: ignore[misc]  # uvicorn is u
                 parts += (name, b": ", value, b"\r\n")
         parts += (b"\r\n" if keep_alive else b"connection: close\r\n\r\n", content)
         self.transport.write(b"".join(parts))
+        self.server_state.total_requests += 1
         if not keep_alive:
             self.transport.close()
-        self.on_response_complete()
+            return True
+        self._idle_since = self.loop.time()
+        if self._idle is None:
+            self._idle = self.loop.call_later(self.timeout_keep_alive, self._look_idle)
         return True
+
+    def _look_idle(self) -> None:
+        """Close a connection that was idle for the keep-alive time. One timer lasts for many requests."""
+        self._idle = None
+        if self._idle_since is not None and not self.transport.is_closing():
+            left = self._idle_since + self.timeout_keep_alive - self.loop.time()
+            if left <= 0:
+                self.transport.close()
+            else:
+                self._idle = self.loop.call_later(left, self._look_idle)
 
     def _count(self, size: int) -> None:
         self._head_bytes += size
