@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 SUFFIXES = (".pkl", ".pickle", ".joblib")
 FIRST_CPU_BUILD = Version("2.1.1")  # of xgboost: since then there is an xgboost-cpu, a tenth of the size
 NOTEBOOK = "__main__"
+SKLEARN = "scikit-learn"
 BROUGHT = {"sklearn": {"joblib", "numpy", "scipy"}, "xgboost": {"numpy", "scipy"}}  # by the distributions themselves
 
 DISTRIBUTIONS = {
@@ -79,15 +80,13 @@ def look_at_pickle(file: Path) -> Written:
         packages -= BROUGHT[brings]  # so that models of one release share one environment
     for package in sorted(packages):
         if package == "sklearn":
-            lines.append(f"scikit-learn=={sklearn}" if sklearn else "scikit-learn")
+            lines.append(f"{SKLEARN}=={sklearn}" if sklearn else SKLEARN)
         elif package == "xgboost":
-            lines += xgboost_lines(xgboost, exactly=True)
+            lines += [line for line in xgboost_lines(xgboost, exactly=True) if line != SKLEARN or sklearn is None]
         elif package in DISTRIBUTIONS:
             lines.append(DISTRIBUTIONS[package])
         elif not (file.parent / package).is_dir() and not (file.parent / f"{package}.py").is_file():
             unknown.append(package)
-    if any(module.startswith("xgboost.sklearn") for module in facts.modules) and "sklearn" not in facts.packages:
-        lines.append("scikit-learn")  # the wrappers stand on it without saying so
     if any(module.startswith("numpy._core") for module in facts.modules):
         lines.append("numpy>=2")  # it holds arrays that numpy 1 cannot read
     if "feature_names_in_" in facts.words and "pandas" not in lines:
@@ -121,14 +120,18 @@ def version_of_booster(data: bytes | mmap.mmap) -> Version | None:
 
 def xgboost_lines(version: Version | None, *, exactly: bool) -> list[str]:
     """What to install for a model of this version: the CPU build where there is one. `exactly` for pickles, which only
-    their own version is sure to read."""
+    their own version is sure to read.
+
+    The wrappers stand on scikit-learn without saying so; Boosters get it too, so that models of one release share one
+    environment.
+    """
     if version is None:
-        return ["xgboost-cpu"]
+        return ["xgboost-cpu", SKLEARN]
     if version >= FIRST_CPU_BUILD:
-        return [f"xgboost-cpu=={version}"]
+        return [f"xgboost-cpu=={version}", SKLEARN]
     if exactly:
-        return [f"xgboost=={version}", "setuptools"]  # releases of that time import pkg_resources
-    return [f"xgboost-cpu>={FIRST_CPU_BUILD}"]
+        return [f"xgboost=={version}", "setuptools", SKLEARN]  # releases of that time import pkg_resources
+    return [f"xgboost-cpu>={FIRST_CPU_BUILD}", SKLEARN]
 
 
 def _check_notebook(file: Path, facts: PickleFacts) -> None:

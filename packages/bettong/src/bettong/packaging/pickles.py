@@ -175,7 +175,7 @@ class _Machine:
             if opcode.name == "STOP":
                 if self._depth == 0 and self._stack:
                     self._facts.made = _made(self._stack[-1])
-                return True
+                return bool(self._stack)
             self._do(opcode.name, argument)
         return False
 

@@ -23,14 +23,14 @@ class KerasModel:
 
     def __init__(self, model: Any, inputs: Fields, outputs: Fields) -> None:
         self._model, self._inputs, self._outputs = model, inputs, outputs
-        self._tensors = list(model.inputs)
-        self._as_dict = sorted(model.input) if isinstance(model.input, dict) else None
+        nested = getattr(model, "input", None)  # a loaded Sequential has none before its first call
+        self._as_dict = sorted(nested) if isinstance(nested, dict) else None
         self._output_names = [str(name) for name in model.output_names]
         known = self._as_dict or _names(model)
         self._stacked = is_stacked(inputs, len(known))
         own = {} if self._stacked else {key: name for name, key in matched(inputs, known, "input").items()}
         self._order = [own[key] for key in known] if own else []
-        by_key = dict(model.input) if self._as_dict else dict(zip(known, self._tensors))
+        by_key = nested if isinstance(nested, dict) else dict(zip(known, model.inputs))
         self._declared = [by_key[key] for key in known]
         matched(outputs, self._output_names, "output")
 

@@ -38,10 +38,13 @@ class TorchModel:
         required, known = _parameters(module)
         if known is None:
             return
-        self._by_name = all(name in known for name in self._order)
-        self._stacked = not self._by_name and is_stacked(inputs, len(known))
+        named = all(name in known for name in self._order)
+        if named:
+            self._order.sort(key=known.index)
+        self._by_name = named and self._order != known[: len(inputs)]  # else by position: exported programs want it so
+        self._stacked = not named and is_stacked(inputs, len(known))
         count = 1 if self._stacked else len(inputs)
-        if not len(required) <= count <= len(known) or (self._by_name and not set(required) <= set(self._order)):
+        if not len(required) <= count <= len(known) or (named and not set(required) <= set(self._order)):
             raise ValueError(
                 "The model's forward takes (%s); the input schema has %d fields: %s. Declare one field per parameter, "
                 "in that order or with those names." % (", ".join(known), len(inputs), ", ".join(self._order))

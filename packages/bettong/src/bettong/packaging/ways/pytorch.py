@@ -96,7 +96,7 @@ def _of_module(file: Path, facts: PickleFacts) -> Needs:
             lines.append(DISTRIBUTIONS[package])
         elif not (file.parent / package).is_dir() and not (file.parent / f"{package}.py").is_file():
             unknown.append(package)
-    found = [f"Found a pickled module in {file.name}: {facts.made or 'of a class that cannot be told'}."]
+    found = [f"Found a pickled module in {file.name}{f', a {facts.made}' if facts.made else ''}."]
     if unknown:
         found.append(
             f"It imports {', '.join(unknown)}: the upload's requirements have to name what provides it. TorchScript "
