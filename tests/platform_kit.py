@@ -28,6 +28,8 @@ from bettong.domain.schema import encode_schema
 from bettong.domain.tensors import Graph, Tensor
 from bettong.errors import BadInput, ModelFailed, Unavailable
 from bettong.logstore.reader import SegmentLogReader
+from bettong.logstore.sql import LogSql
+from bettong.packaging.wheels import package_folder
 from bettong.secrets.keyring import open_ring
 from bettong.secrets.signing import Signer, open_signer
 from bettong.services.connection_use import ConnectionUse
@@ -35,6 +37,7 @@ from bettong.services.connection_versions import ConnectionVersions
 from bettong.services.connections import ConnectionService
 from bettong.services.deployments import DeploymentService, Place
 from bettong.services.identity import IdentityService
+from bettong.services.log_queries import LogQueryService
 from bettong.services.logs import LogService
 from bettong.services.metrics import MetricsService
 from bettong.services.models import ModelService, Upload
@@ -261,6 +264,7 @@ def _services(
             settings=settings,
         ),
     )
+    logs = LogService(SegmentLogReader(home / "logs"), stores.pipelines, stores.workspaces)
     return Services(
         identity=IdentityService(stores.users, stores.workspaces, signer, stores.audit, now),
         workspaces=workspaces,
@@ -281,7 +285,8 @@ def _services(
         ),
         pipelines=PipelineService(stores.pipelines, stores.models, stores.deployments, workspaces, deployments),
         deployments=deployments,
-        logs=LogService(SegmentLogReader(home / "logs"), stores.pipelines, stores.workspaces),
+        logs=logs,
+        log_queries=LogQueryService(logs, LogSql(home / "logs", package_folder("bettong-mac") / "_launch.py")),
         metrics=MetricsService(stores.deployments, stores.pipelines, runtime, stores.models.unfinished),
     )
 
@@ -319,6 +324,48 @@ class Api:
             return await asyncio.gather(*(self._send(who, "POST", path, json=body) for who, path, body in calls))
 
         return self._runner.run(all_of_them())
+
+    def collect(self, who: str, path: str, body: object) -> tuple[bytes, bool]:
+        """A POST whose answer may break off: what came of it, and whether it came to its end."""
+
+        into: list[bytes] = []
+        ended = False
+
+        async def received() -> None:
+            sent = [{"type": "http.request", "body": json.dumps(body).encode(), "more_body": False}]
+            scope = {
+                "type": "http",
+                "asgi": {"version": "3.0"},
+                "http_version": "1.1",
+                "method": "POST",
+                "scheme": "http",
+                "path": path,
+                "raw_path": path.encode(),
+                "query_string": b"",
+                "root_path": "",
+                "headers": [
+                    (b"host", b"127.0.0.1:8765"),
+                    (b"content-type", b"application/json"),
+                    (b"authorization", f"Bearer {self._tokens.get(who, who)}".encode()),
+                ],
+                "client": ("192.0.2.7", 1234),
+                "server": ("127.0.0.1", 8765),
+            }
+
+            async def receive() -> Any:
+                if sent:
+                    return sent.pop()
+                return await asyncio.Event().wait()
+
+            async def send(message: Any) -> None:
+                nonlocal ended
+                into.append(message.get("body", b""))
+                ended = message["type"] == "http.response.body" and not message["more_body"]
+
+            await self.app(scope, receive, send)
+
+        self._runner.run(received())
+        return b"".join(into), ended
 
     def post(self, who: str | None, path: str, body: object = None, **more: Any) -> httpx.Response:
         """A POST of JSON; an answer that is fine must have the declared shape."""

@@ -48,6 +48,7 @@ NAMING: dict[str, Callable[[Things], Things]] = {
     "/status/get_deployment": lambda t: {"name": f"rental-{t['deployment']}"},
     "/admin/get_pipeline_external_url": lambda t: {"workspace_id": t["workspace"], "pipeline_name": "rental"},
     "/admin/get_pipeline_internal_url": lambda t: {"workspace_id": t["workspace"], "pipeline_name": "rental"},
+    "/metrics/pipeline": lambda t: {"pipeline_id": t["pipeline"]},
     "/plateau/get_topic_name": lambda t: {"pipeline_pk_id": t["pipeline"]},
     "/plateau/get_pipeline_topic_name": lambda t: {"pipeline_name": "rental", "workspace_id": t["workspace"]},
     "/connections/get": lambda t: {"name": "warehouse"},
@@ -56,6 +57,19 @@ NAMING: dict[str, Callable[[Things], Things]] = {
     "/connections/add_to_workspace": lambda t: {"workspace_id": t["eves"], "connection_id": t["connection"]},
     "/connections/remove_from_workspace": lambda t: {"workspace_id": t["eves"], "connection_id": t["connection"]},
     "/connections/delete": lambda t: {"name": "warehouse"},
+    "/connections/test": lambda t: {"id": t["connection"]},
+    "/connections/browse": lambda t: {"name": "warehouse"},
+    "/connections/preview": lambda t: {"id": t["connection"], "table": "t"},
+    "/connections/read": lambda t: {"id": t["connection"], "query": "t"},
+    "/connections/update": lambda t: {"id": t["connection"], "details": {"password": "*****"}},
+    "/connections/rotate": lambda t: {"id": t["connection"], "details": {"password": "x"}},
+    "/connections/masked": lambda t: {"id": t["connection"]},
+    "/connections/versions": lambda t: {"id": t["connection"]},
+    "/connections/rollback": lambda t: {"id": t["connection"], "version": 1},
+    "/connections/purge": lambda t: {"id": t["connection"]},
+    "/connections/used_by": lambda t: {"id": t["connection"]},
+    "/connections/audit": lambda t: {"id": t["connection"]},
+    "/connections/set_use_only": lambda t: {"id": t["connection"], "use_only": False},
     # for administrators, so they are not there for eve either
     "/users/invite": lambda t: {"email": "new@example.org"},
     "/users/create_token": lambda t: {"email": "bob@example.org"},
@@ -72,17 +86,19 @@ OWN = {
     "/workspaces/create",
     "/workspaces/default",
     "/connections/create",
+    "/connections/drivers",
     "/deployments/list",
 }
 # Tried below by hand: multipart, the engine's error shape, and paths that hold a name.
 BY_HAND = {
+    "/connections/write",  # in test_connections.py
     "/models/upload",
     "/models/upload_and_convert",
     "/pipelines/infer/{label}/{name}",
     "/v1/logs/topic/{topic}",
     "/v1/logs/topic/{topic}/records",
 }
-OPEN = {"/health", "/config", "/platform/status"}
+OPEN = {"/health", "/config", "/platform/status", "/metrics"}
 
 
 @pytest.fixture(scope="module")

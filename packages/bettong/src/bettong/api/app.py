@@ -15,6 +15,8 @@ from bettong.api import docs, problem, replies
 from bettong.api.gate import Gate
 from bettong.api.request_counts import RequestCounts
 from bettong.api.routes import (
+    connection_use,
+    connection_versions,
     connections,
     deployments,
     inference,
@@ -83,7 +85,20 @@ def create_app(services: Services, settings: Settings, facts: PlatformFacts) -> 
     app.state.services, app.state.facts, app.state.request_counts = services, facts, counts
     problem.install(app)
     docs.install(app)
-    for module in (platform, users, workspaces, connections, models, pipelines, deployments, inference, logs, metrics):
+    for module in (
+        platform,
+        users,
+        workspaces,
+        connections,
+        connection_use,
+        connection_versions,
+        models,
+        pipelines,
+        deployments,
+        inference,
+        logs,
+        metrics,
+    ):
         app.include_router(module.router)
     app.add_middleware(
         Gate,

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+    from bettong.api.request_counts import RequestCounts
     from bettong.domain.identity import Principal
     from bettong.engine.host_header import KnownHosts
     from bettong.settings import Limits
@@ -29,6 +30,7 @@ log = logging.getLogger("bettong.api.access")
 MAX_JSON_BYTES = 8 * 2**20
 MAX_OPEN_BYTES = 64 * 2**10  # where no token is asked for
 UPLOAD_PREFIX = "/v1/api/models/upload"
+WRITE_PATH = "/v1/api/connections/write"
 _FORM_BYTES = 2**20  # what a multipart body has beside its file
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _GUARDED = "/v1/"
@@ -45,8 +47,10 @@ class Gate:
         authenticate: Callable[[str | None, str], Principal],
         hosts: KnownHosts,
         limits: Limits,
+        counts: RequestCounts,
     ) -> None:
         self._app, self._authenticate, self._hosts, self._limits = app, authenticate, hosts, limits
+        self._counts = counts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -75,6 +79,7 @@ class Gate:
                 raise
             await answer(error, path, request_id)(scope, receive, send_marked)
         finally:
+            self._counts.count(scope, status)
             principal: Principal | None = state.get("principal")
             log.info(
                 "request method=%s path=%s status=%d took_ms=%.1f request_id=%s user=%s",
@@ -114,6 +119,8 @@ class Gate:
         """How many bytes a body may have, and whether its route reads it as a stream."""
         if path.startswith(UPLOAD_PREFIX):
             return self._limits.max_upload_bytes + _FORM_BYTES, True
+        if path == WRITE_PATH:
+            return self._limits.max_upload_bytes, True
         if path.startswith(INFERENCE_PREFIX):
             return self._limits.max_body_bytes, True
         return MAX_JSON_BYTES if _guarded(path) else MAX_OPEN_BYTES, False

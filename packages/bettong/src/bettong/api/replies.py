@@ -57,6 +57,8 @@ class LogRules(Reply):
     bytes_per_topic: int
     days: int
     max_row_bytes: int
+    sql_timeout_s: int
+    sql_memory_bytes: int
     on_full: str
 
 
@@ -167,6 +169,9 @@ class ConnectionRecord(Reply):
     type: str
     created_at: str
     workspace_names: list[str]
+    version: int
+    use_only: bool
+    last_used_at: str | None
     details: dict[str, Any] | None = None
 
 
@@ -476,6 +481,50 @@ class DeploymentStatus(Reply):
 
 class Url(Reply):
     url: str
+
+
+# --- metrics --------------------------------------------------------------------------------------------------------
+
+
+class Histogram(Reply):
+    """`counts[n]` values are above `edges[n - 1]` and up to `edges[n]`; the last ones are above every edge."""
+
+    counts: list[int]
+    sum: int
+
+
+class Counted(Reply):
+    requests: dict[str, int] = Field(description="Answers by HTTP status.")
+    rejected: int = Field(description="Of those with 503, the ones that met a replica at its limit.")
+    log_rows: int
+    log_bytes: int
+    batch_rows: Histogram = Field(description="Rows of each answered inference, over `row_edges`.")
+    duration: Histogram = Field(description="Nanoseconds of each inference that was taken, over `time_edges_ns`.")
+    stages: dict[str, Histogram] = Field(description="The same of parsing, log and encoding.")
+    steps: dict[str, Histogram] = Field(description="The same of each step, by its model's name.")
+    worker_restarts: dict[str, int]
+
+
+class ReplicaMetrics(Reply):
+    name: str
+    pid: int
+    in_flight: int
+    waiting: int
+    counted: Counted
+
+
+class PipelineMetrics(Reply):
+    """What a deployment has counted since its host began; `total` has replicas that are gone, too."""
+
+    label: str
+    pipeline: str
+    since: str
+    at: str
+    time_edges_ns: list[int]
+    row_edges: list[int]
+    replica_restarts: int
+    total: Counted
+    replicas: list[ReplicaMetrics]
 
 
 # --- logs -----------------------------------------------------------------------------------------------------------

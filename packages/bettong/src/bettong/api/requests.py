@@ -112,6 +112,7 @@ class ConnectionLink(Body):
 
 class ConnectionDelete(Body):
     name: Name
+    force: bool = Field(False, description="Also while jobs that have not ended use it: they fail.")
 
 
 # --- models ---------------------------------------------------------------------------------------------------------
@@ -251,6 +252,11 @@ class DeploymentStatusGet(Body):
     name: Name = Field(description="`{name}-{deployment id}`.")
 
 
+class MetricsGet(Body):
+    pipeline_id: Id | None = None
+    label: Name | None = Field(None, description="Of a deployment: `{name}-{deployment id}`.")
+
+
 class SidekickLogsGet(Body):
     pipeline_name: Name
     sidekick_name: Name
@@ -271,6 +277,11 @@ class LogsGet(Body):
     page_size: Annotated[int, Field(ge=1, le=10_000)] = 1000
     start_time: Time | None = None
     end_time: Time | None = None
+
+
+class LogsQuery(Body):
+    query: Blob
+    workspace_id: Id | None = None
 
 
 class LogsCursor(Body):

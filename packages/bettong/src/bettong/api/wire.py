@@ -105,6 +105,9 @@ def connection_record(connection: Connection) -> Record:
         "type": connection.type,
         "created_at": iso(connection.created_at),
         "workspace_names": list(connection.workspace_names),
+        "version": connection.version,
+        "use_only": connection.use_only,
+        "last_used_at": None if connection.last_used_at is None else iso(connection.last_used_at),
     }
 
 

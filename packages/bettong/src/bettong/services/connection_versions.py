@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from dataclasses import replace as dataclass_replace
 from typing import TYPE_CHECKING, Any
 
 from bettong.domain.details import Changes, changed, difference, masked, replaced
@@ -197,7 +198,7 @@ class ConnectionVersions:
         sealed = seal_details(self._keyring, to_bytes(dict(details)), connection.id, version)
         self._store.add_version(connection.id, sealed, version=version, created_by=principal.user_id)
         self._connections.record(principal, action, connection, what or f"version {version}")
-        return self._connections.get_by_id(principal, connection.id)
+        return dataclass_replace(connection, version=version)
 
     def _opened_or_none(self, sealed: SealedDetails) -> dict[str, Any] | None:
         try:

@@ -34,16 +34,16 @@ def create(caller: Caller, services: Uses, body: ConnectionCreate) -> Answer:
 @router.post("/get", summary="A connection by name", response_model=replies.ConnectionRecord)
 def get(request: Request, caller: Caller, services: Uses, body: ConnectionGet) -> Answer:
     """With `"reveal": true` the answer has `details`, and the audit an entry. Callers that know nothing of `reveal`,
-    and are not our SDK, get them too, as the reference system's clients expect."""
+    and are not our SDK, get them too, as the reference system's clients expect, where they may have them at all."""
     connection = services.connections.get(caller, body.name)
-    return _answer(services, caller, connection, _reveals(request, body.reveal))
+    return _answer(request, services, caller, connection, body.reveal)
 
 
 @router.post("/get_by_id", summary="A connection by id", response_model=replies.ConnectionRecord)
 def get_by_id(request: Request, caller: Caller, services: Uses, body: ConnectionGetById) -> Answer:
     """As `/get`."""
     connection = services.connections.get_by_id(caller, body.id)
-    return _answer(services, caller, connection, _reveals(request, body.reveal))
+    return _answer(request, services, caller, connection, body.reveal)
 
 
 @router.post("/list", summary="The connections that the caller may see", response_model=replies.Connections)
@@ -71,18 +71,17 @@ def remove_from_workspace(caller: Caller, services: Uses, body: ConnectionLink) 
 
 @router.post("/delete", summary="Delete a connection and every link", status_code=204, response_class=Response)
 def delete(caller: Caller, services: Uses, body: ConnectionDelete) -> Response:
-    """For its creator and administrators."""
-    services.connections.delete(caller, body.name)
+    """For its creator and administrators. 409 while jobs that have not ended use it, unless it is to be forced."""
+    services.connections.delete(caller, body.name, force=body.force)
     return Response(status_code=204)
 
 
-def _reveals(request: Request, asked: bool | None) -> bool:
-    return asked if asked is not None else "x-bettong-client" not in request.headers
-
-
-def _answer(services: Services, caller: Principal, connection: Connection, reveal: bool) -> Answer:
+def _answer(
+    request: Request, services: Services, caller: Principal, connection: Connection, asked: bool | None
+) -> Answer:
     record: dict[str, Any] = connection_record(connection)
-    if not reveal:
+    expected = "x-bettong-client" not in request.headers and services.connections.may_reveal(caller, connection)
+    if not (expected if asked is None else asked):
         return Answer(record)
     record["details"] = services.connections.reveal(caller, connection)
     return Answer(record, headers={"cache-control": "no-store"})
