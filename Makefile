@@ -54,5 +54,5 @@ $(RUN): .ci/install.py constraints.txt $(PROJECTS)
 	touch $@
 
 $(DEV): requirements-dev.txt $(RUN)
-	$(PYTHON) .ci/install.py $(VENV) -r requirements-dev.txt $(EDITABLE) -e "packages/bettong[notebook,postgres]"
+	$(PYTHON) .ci/install.py $(VENV) -r requirements-dev.txt $(EDITABLE) -e "packages/bettong[notebook,drivers]"
 	touch $(RUN) $@

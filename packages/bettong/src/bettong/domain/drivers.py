@@ -150,8 +150,10 @@ class Driver(Protocol):
     types: ClassVar[tuple[str, ...]]  # upper case; the first one names the driver
     title: ClassVar[str]
     extra: ClassVar[str]
+    needs: ClassVar[tuple[str, ...]]  # modules that must be installed; imported only by an open source
     rebinding_safe: ClassVar[bool]
     details: ClassVar[type[BaseModel]]  # secret fields are pydantic's SecretStr; unknown keys are ignored
+    source: ClassVar[type[Any]]  # what `open` gives; its methods tell the capabilities before anything is opened
 
     def open(self, details: Any, egress: Egress, timeout_s: float) -> AbstractContextManager[Source]:
         """Connect. `details` is an instance of `self.details`.
