@@ -27,7 +27,8 @@ from wallaroo.framework import Framework
 ROOT = Path(__file__).parents[1]
 PEERS = "fastapi,mlserver,bentoml-stock,litserve,ray,pytriton"
 CELLS = {"mlp": ("w1_json", "w2_json", "w2_bin"), "conv": ("w3_json", "w3_bin"), "arima": ("w4_json",)}
-FORMS = {"bettong": "?dataset.exclude[]=in", "bettong+in": ""}
+METADATA = "dataset.exclude[]=metadata"  # as the SDK asks
+FORMS = {"bettong": f"?dataset.exclude[]=in&{METADATA}", "bettong+in": f"?{METADATA}"}
 
 
 def main() -> None:

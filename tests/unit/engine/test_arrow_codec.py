@@ -14,6 +14,7 @@ from bettong.engine.json_answer import encode_batch
 from bettong.errors import BadInput, TooLarge
 
 LIMIT = 2**20
+IMAGE = pa.list_(pa.list_(pa.float32(), 3), 2)
 
 
 def body_of(table: pa.Table, *, stream: bool = False, compression: Any = None) -> bytes:
@@ -67,6 +68,8 @@ def test_files_and_streams_are_read_packed_or_not(stream: bool, compression: str
         (pa.list_(pa.float32(), 2), pa.array([[1, 2], [3, 4]], pa.list_(pa.int64())), [[1.0, 2.0], [3.0, 4.0]]),
         (pa.list_(pa.float32(), 2), pa.array([[0, 0], [1, 2]], pa.list_(pa.int64(), 2))[1:], [[1.0, 2.0]]),
         (pa.list_(pa.int32()), pa.array([[9], [1], [2, 3]], pa.list_(pa.int32()))[1:], [[1], [2, 3]]),
+        (IMAGE, pa.array([[9] * 6, [*range(6)]], pa.list_(pa.int64()))[1:], [[[0.0, 1.0, 2.0], [3.0, 4.0, 5.0]]]),
+        (IMAGE, pa.array([[9] * 6, [*range(6)]], pa.list_(pa.float32(), 6))[1:], [[[0.0, 1.0, 2.0], [3.0, 4.0, 5.0]]]),
         (pa.binary(), pa.array([b"ab"], pa.binary(2)), [b"ab"]),
         (pa.struct([("b", pa.int8()), ("a", pa.string())]), pa.array([{"a": "x", "b": 1}]), [{"b": 1, "a": "x"}]),
         (pa.list_(pa.list_(pa.string())), pa.array([[["a"], []]], pa.list_(pa.large_list(pa.string()))), [[["a"], []]]),
@@ -94,6 +97,8 @@ def test_columns_are_cast_where_nothing_is_lost(kind: Any, sent: Any, kept: Any)
         (pa.list_(pa.int32()), pa.array([[1], None]), "Column 'x', row 1: tensor values may not be null"),
         (pa.list_(pa.int32()), pa.array([1, 2]), "found the type int64"),
         (pa.list_(pa.float32(), 2), pa.array([[1.0, 2.0], [1.0]]), "row 1: found a list of 1 values, expected"),
+        (IMAGE, pa.array([[0.0] * 6, [0.0] * 5]), "row 1: found a flat list of 5 values, expected 6. Send 6 values, or"),
+        (IMAGE, pa.array([[0.0] * 6, [0.0] * 5 + [None]]), "row 1, item 5: tensor values may not be null"),
         (pa.struct([("a", pa.int32())]), pa.array([{"b": 1}]), "Its fields are: a"),
         (pa.struct([("a", pa.int8())]), pa.array([{"a": 1}, {"a": 999}]), "row 1, field 'a': found a value out of"),
         (pa.timestamp("ms"), pa.array([1], pa.timestamp("us")), "out of the range of timestamp[ms]"),

@@ -7,6 +7,7 @@ more data than they hold (dictionaries, run lengths, views) are bounded or refus
 from __future__ import annotations
 
 import struct
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -98,6 +99,8 @@ def _fit(array: Array, kind: Kind, max_bytes: int) -> Array:
     if array.null_count:
         raise null_fault(int(np.flatnonzero(array.is_null().to_numpy(zero_copy_only=False))[0]))
     if is_list(kind) and is_list(array.type):
+        if (sizes := _tensor_sizes(kind)) and not is_list(array.type.value_type):
+            return _fit_flat(array, kind, sizes, max_bytes)
         return _fit_lists(array, kind, max_bytes)
     if pa.types.is_struct(kind) and pa.types.is_struct(array.type):
         return _fit_structs(array, kind, max_bytes)
@@ -174,6 +177,39 @@ def _fit_lists(array: Array, kind: Kind, max_bytes: int) -> Array:
     bounds = list_bounds(array)
     values = list_values(array, bounds)
     return list_array(np.diff(bounds).astype(np.int64), lambda: _fit(values, kind.value_type, max_bytes), kind)
+
+
+def _tensor_sizes(kind: Kind) -> list[int]:
+    """The sizes of lists in lists when all are fixed, else none: such a value may come as one flat list."""
+    sizes = []
+    while pa.types.is_fixed_size_list(kind):
+        sizes.append(kind.list_size)
+        kind = kind.value_type
+    return sizes if len(sizes) > 1 and not is_list(kind) else []
+
+
+def _fit_flat(array: Array, kind: Kind, sizes: list[int], max_bytes: int) -> Array:
+    """Flat lists of all values of a tensor, the last dimension running fastest, as lists in lists."""
+    bounds, whole = list_bounds(array), prod(sizes)
+    if (wrong := np.flatnonzero(np.diff(bounds) != whole)).size:
+        at = int(wrong[0])
+        raise Fault(
+            at,
+            f"found a flat list of {int(bounds[at + 1] - bounds[at])} values, expected {whole}",
+            f"Send {whole} values, or lists of {' × '.join(map(str, sizes))}.",
+        )
+    kinds = [kind]
+    while is_list(kinds[-1].value_type):
+        kinds.append(kinds[-1].value_type)
+    try:
+        fitted = _fit(list_values(array, bounds), kinds[-1].value_type, max_bytes)
+    except Fault as fault:
+        row, item = divmod(fault.at, whole)
+        raise fault.within(row, f"item {item}") from None
+    made: Any = pa.FixedSizeListArray
+    for level in reversed(kinds):
+        fitted = made.from_arrays(fitted, type=level)
+    return fitted
 
 
 def _fit_structs(array: Array, kind: Kind, max_bytes: int) -> Array:
