@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from bettong import __version__
 from bettong.errors import BadInput
-from bettong.settings import Limits, LogRules, Settings
+from bettong.settings import DriverRules, Limits, LogRules, Settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
 
     from bettong.domain.ports import Runtime
+    from bettong.drivers.processes import DriverProcesses
     from bettong.engine.nursery import Nursery
     from bettong.jobs.loop import Loop
     from bettong.jobs.packaging import PackagingQueue
@@ -40,6 +41,7 @@ WATCH_EVERY_S = 5.0
 MAINTAIN_EVERY_S = 60.0
 BOUND_TEXT_LOGS_EVERY_S = 10.0
 MAX_DESCRIPTORS = 65536
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
 _BE_NURSERY = "import sys; from bettong import compose; compose.be_nursery(int(sys.argv[1]))"
 NATIVE_WAIT_S = 10.0
 ARCHITECTURES = {"x86_64": "x86", "AMD64": "x86", "aarch64": "arm", "arm64": "arm", "ppc64le": "power10"}
@@ -72,7 +74,18 @@ def settings_from_environment(**overrides: Any) -> Settings:
             bytes_per_topic=_number("BETTONG_LOG_BYTES_PER_TOPIC", LogRules().bytes_per_topic),
             days=_number("BETTONG_LOG_DAYS", LogRules().days),
             max_row_bytes=_number("BETTONG_MAX_LOGGED_ROW_BYTES", LogRules().max_row_bytes),
+            sql_timeout_s=_number("BETTONG_SQL_TIMEOUT_S", LogRules().sql_timeout_s),
+            sql_memory_bytes=_number("BETTONG_SQL_MEMORY_BYTES", LogRules().sql_memory_bytes),
             on_full=_one_of("BETTONG_ON_LOG_FULL", ("stop", "continue")),
+        ),
+        drivers=DriverRules(
+            egress_allow=_listed("BETTONG_EGRESS_ALLOW", ","),
+            egress_deny=_listed("BETTONG_EGRESS_DENY", ","),
+            file_folders=None if variables.get("BETTONG_FILE_FOLDERS") is None else _folders("BETTONG_FILE_FOLDERS"),
+            secret_env=_listed("BETTONG_SECRET_ENV", ","),
+            secret_folders=_folders("BETTONG_SECRET_FOLDERS"),
+            vault_addr=variables.get("BETTONG_VAULT_ADDR", ""),
+            vault_token_file=variables.get("BETTONG_VAULT_TOKEN_FILE", ""),
         ),
         limits=limits,
     )
@@ -117,6 +130,14 @@ def _one_of(name: str, known: tuple[str, ...]) -> str:
     if text not in known:
         raise BadInput(f"{name} is '{text}'.", f"Set it to {' or '.join(known)}, or leave it out.")
     return text
+
+
+def _folders(name: str) -> tuple[str, ...]:
+    """Whole paths of folders. Raises BadInput for one that is not: nobody could say what it is below."""
+    folders = tuple(os.path.expanduser(path) for path in _listed(name, os.pathsep))
+    if relative := next((path for path in folders if not path.startswith("/")), None):
+        raise BadInput(f"{name} has '{relative}', which is no whole path.", "Write folders from / or from ~.")
+    return folders
 
 
 def _listed(name: str, separator: str) -> tuple[str, ...]:
@@ -190,9 +211,11 @@ def build(settings: Settings, nursery: Nursery, *, url: str, instance: str, star
     from bettong.jobs.packaging import PackagingQueue
     from bettong.logstore.compaction import maintain
     from bettong.logstore.reader import SegmentLogReader
+    from bettong.logstore.sql import LogSql, SqlLimits
     from bettong.packaging.artifact import UnpackLimits
     from bettong.packaging.index import from_pip
     from bettong.packaging.packager import LocalPackager
+    from bettong.packaging.wheels import package_folder
     from bettong.runtimes.local import LocalRuntime
     from bettong.secrets.signing import open_signer
     from bettong.services.connection_use import ConnectionUse
@@ -200,6 +223,7 @@ def build(settings: Settings, nursery: Nursery, *, url: str, instance: str, star
     from bettong.services.connections import ConnectionService
     from bettong.services.deployments import DeploymentService, Place
     from bettong.services.identity import IdentityService
+    from bettong.services.log_queries import LogQueryService
     from bettong.services.logs import LogService
     from bettong.services.metrics import MetricsService
     from bettong.services.models import ModelService
@@ -243,7 +267,8 @@ def build(settings: Settings, nursery: Nursery, *, url: str, instance: str, star
     )
     identity = IdentityService(stores.users, stores.workspaces, signer, stores.audit, _now)
     connections = ConnectionService(stores.connections, workspaces, ring, stores.audit, stores.jobs, _now)
-    drivers = _NoDrivers()
+    drivers = _drivers(settings)
+    logs = LogService(SegmentLogReader(home / "logs"), stores.pipelines, stores.workspaces)
     services = Services(
         identity=identity,
         workspaces=workspaces,
@@ -266,7 +291,15 @@ def build(settings: Settings, nursery: Nursery, *, url: str, instance: str, star
         ),
         pipelines=PipelineService(stores.pipelines, stores.models, stores.deployments, workspaces, deployments),
         deployments=deployments,
-        logs=LogService(SegmentLogReader(home / "logs"), stores.pipelines, stores.workspaces),
+        logs=logs,
+        log_queries=LogQueryService(
+            logs,
+            LogSql(
+                home / "logs",
+                package_folder("bettong-mac") / "_launch.py",
+                SqlLimits(settings.log.sql_timeout_s, settings.log.sql_memory_bytes),
+            ),
+        ),
         metrics=MetricsService(stores.deployments, stores.pipelines, runtime, stores.models.unfinished),
     )
     queue = PackagingQueue(services.models.unfinished, services.models.package)
@@ -309,19 +342,30 @@ def build(settings: Settings, nursery: Nursery, *, url: str, instance: str, star
     return Platform(create_app(services, settings, facts), services, queue, loops, close, stopping.append)
 
 
-class _NoDrivers:
-    """Until the drivers' room is there: every type is stored only."""
+def _drivers(settings: Settings) -> DriverProcesses:
+    """Driver calls under the operator's rules. Raises BadInput for a rule that is none."""
+    from bettong.domain.drivers import Egress
+    from bettong.drivers.egress import networks
+    from bettong.drivers.processes import DriverProcesses
+    from bettong.drivers.references import ReferencePolicy
+    from bettong.drivers.registry import Registry
 
-    def info(self, kind: str) -> None:
-        return None
-
-    def all(self) -> list[Any]:
-        return []
-
-    def test(self, kind: str, *_: Any) -> Any:
-        raise BadInput(f"No driver knows the type '{kind}'.", "Such a connection is stored only.")
-
-    browse = read = write = test
+    rules = settings.drivers
+    folders = rules.file_folders
+    if folders is None:
+        folders = (str(Path.home()),) if settings.host in LOOPBACK else ()
+    own = [str(settings.home), str(settings.run_folder)]
+    if rules.vault_token_file:
+        own.append(rules.vault_token_file)
+    egress = Egress(networks(rules.egress_allow), networks(rules.egress_deny), folders, tuple(own))
+    policy = ReferencePolicy(
+        env=rules.secret_env,
+        folders=rules.secret_folders,
+        forbidden=tuple(own),
+        vault_addr=rules.vault_addr,
+        vault_token_file=rules.vault_token_file,
+    )
+    return DriverProcesses(Registry(), egress, policy, dict(os.environ))
 
 
 def http_config(platform: Platform, settings: Settings) -> uvicorn.Config:

@@ -32,7 +32,26 @@ class LogRules:
     bytes_per_topic: int = 10 * 2**30  # the oldest rows go first
     days: int = 0  # 0 = for as long as there is room
     max_row_bytes: int = 2**20  # an input column that takes more per row stays out
+    sql_timeout_s: int = 30
+    sql_memory_bytes: int = 2**30
     on_full: str = "stop"  # no answer without its row; "continue" = answers go on, missing rows are counted
+
+
+@dataclass(frozen=True, slots=True)
+class DriverRules:
+    """What connections may reach, and which secrets of this machine their details may name.
+
+    `file_folders` None means: the home folder of the user who runs the platform, where it listens on loopback alone,
+    and no folder elsewhere. The platform's own home is out of reach whatever stands here.
+    """
+
+    egress_allow: tuple[str, ...] = ()  # networks; () = any that `egress_deny` does not name
+    egress_deny: tuple[str, ...] = ()
+    file_folders: tuple[str, ...] | None = None
+    secret_env: tuple[str, ...] = ()  # names of variables, or prefixes that end in *
+    secret_folders: tuple[str, ...] = ()
+    vault_addr: str = ""
+    vault_token_file: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +70,7 @@ class Settings:
     allowed_hosts: tuple[str, ...] = ()  # Host headers taken besides loopback and `host`
     pythons: tuple[str, ...] = ()  # interpreters for model environments besides the discovered ones
     log: LogRules = field(default_factory=LogRules)
+    drivers: DriverRules = field(default_factory=DriverRules)
     limits: Limits = field(default_factory=Limits)
 
     @property
