@@ -97,7 +97,7 @@ def test_columns_are_cast_where_nothing_is_lost(kind: Any, sent: Any, kept: Any)
         (pa.list_(pa.int32()), pa.array([[1], None]), "Column 'x', row 1: tensor values may not be null"),
         (pa.list_(pa.int32()), pa.array([1, 2]), "found the type int64"),
         (pa.list_(pa.float32(), 2), pa.array([[1.0, 2.0], [1.0]]), "row 1: found a list of 1 values, expected"),
-        (IMAGE, pa.array([[0.0] * 6, [0.0] * 5]), "row 1: found a flat list of 5 values, expected 6. Send 6 values, or"),
+        (IMAGE, pa.array([[0.0] * 6, [0.0] * 5]), "row 1: found a flat list of 5 values, expected 6. Send 6"),
         (IMAGE, pa.array([[0.0] * 6, [0.0] * 5 + [None]]), "row 1, item 5: tensor values may not be null"),
         (pa.struct([("a", pa.int32())]), pa.array([{"b": 1}]), "Its fields are: a"),
         (pa.struct([("a", pa.int8())]), pa.array([{"a": 1}, {"a": 999}]), "row 1, field 'a': found a value out of"),
