@@ -13,11 +13,13 @@ from platform_kit import INPUTS, OUTPUTS, a_zip, an_upload, bad_zip, schema_text
 
 from bettong.domain.batching import DynamicBatching
 from bettong.domain.models import ModelStatus
-from bettong.errors import BadInput, ModelFailed
+from bettong.errors import BadInput, ModelFailed, UnsupportedFormat
 from bettong.services.models import Sought
 
 if TYPE_CHECKING:
     from platform_kit import Platform
+
+    from bettong.domain.models import ModelVersion
 
 
 def test_a_version_that_loads_is_ready_with_its_environment_and_its_log(platform: Platform) -> None:
@@ -147,3 +149,86 @@ def test_a_search_finds_names_shas_versions_and_files_in_any_case_and_only_fitti
     assert found(Sought(since=sales.created_at)) == [sales.id]
     assert found(Sought(until=sales.created_at)) == [rental.id]
     assert found(Sought(since=sales.created_at + timedelta(seconds=1))) == []
+
+
+@pytest.mark.parametrize(
+    ("framework", "passed"),
+    [
+        ("sklearn", ["pending_load_native", "attempting_load_native", "pending_load_container"]),
+        ("xgboost", ["pending_load_native", "attempting_load_native", "pending_load_container"]),
+        ("custom", ["pending_load_container"]),
+        ("mlflow", ["pending_load_container"]),
+        ("python", ["pending_load_container"]),
+    ],
+)
+def test_a_version_passes_the_statuses_that_people_know_of_its_framework(
+    platform: Platform, monkeypatch: pytest.MonkeyPatch, framework: str, passed: list[str]
+) -> None:
+    workspace, seen = platform.workspace("bob"), list[str]()
+    models, bob = platform.services.models, platform.principal("bob")
+    upload = an_upload(workspace_id=workspace, framework=framework)
+    version = models.upload(bob, upload, io.BytesIO(a_zip(a="1")))
+    keep = platform.stores.models.set_status
+
+    def noted(version_id: int, status: ModelStatus, **more: str) -> ModelVersion:
+        seen.append(status)
+        return keep(version_id, status, **more)
+
+    monkeypatch.setattr(platform.stores.models, "set_status", noted)
+    done = models.package(version.id)
+
+    assert [version.status, *seen] == [*passed, "attempting_load_container", "ready"]
+    assert done.image_path
+    assert models.config(bob, version.id).runtime == ("mlflow" if framework == "mlflow" else "flight")
+
+
+@pytest.mark.parametrize("framework", ["python", "custom", "mlflow"])
+def test_what_has_to_be_a_zip_is_refused_at_once_when_it_is_none(platform: Platform, framework: str) -> None:
+    upload = an_upload(workspace_id=platform.workspace("bob"), framework=framework)
+
+    with pytest.raises(BadInput, match=r"Not a valid ZIP file\."):
+        platform.services.models.upload(platform.principal("bob"), upload, io.BytesIO(b"a pickle"))
+
+
+def test_a_single_file_is_taken_where_the_framework_has_such(platform: Platform) -> None:
+    upload = an_upload(workspace_id=platform.workspace("bob"), framework="sklearn", file_name="model.pkl")
+
+    version = platform.services.models.upload(platform.principal("bob"), upload, io.BytesIO(b"\x80\x04N."))
+
+    assert version.file_name == "model.pkl"
+
+
+def test_the_options_of_a_custom_model_are_kept_and_reach_its_worker(platform: Platform) -> None:
+    workspace = platform.workspace("bob")
+    models, bob = platform.services.models, platform.principal("bob")
+    options = {"model_path": "./model/", "seed": 7, "names": ["a"]}
+    upload = an_upload(workspace_id=workspace, framework="custom", framework_config=options)
+
+    version = models.upload(bob, upload, io.BytesIO(a_zip(a="1")))
+    models.package(version.id)
+
+    assert models.version(bob, version.id).version.framework_config == options
+    assert platform.trial.tried[0].framework_config == options
+
+
+@pytest.mark.parametrize(
+    ("framework", "config", "words"),
+    [
+        ("python", {"model_path": "x"}, "framework_config, which models of this framework do not take"),
+        ("custom", {"model_path": 5}, "model_path is not text"),
+    ],
+)
+def test_options_that_a_framework_does_not_take_are_refused(
+    platform: Platform, framework: str, config: dict[str, object], words: str
+) -> None:
+    upload = an_upload(workspace_id=platform.workspace("bob"), framework=framework, framework_config=config)
+
+    with pytest.raises(BadInput, match=words):
+        platform.services.models.upload(platform.principal("bob"), upload, io.BytesIO(a_zip(a="1")))
+
+
+def test_frameworks_that_do_not_run_are_refused_with_those_that_do(platform: Platform) -> None:
+    upload = an_upload(workspace_id=platform.workspace("bob"), framework="vllm")
+
+    with pytest.raises(UnsupportedFormat, match=r"Frameworks it runs: onnx, python, sklearn, xgboost, custom, mlflow"):
+        platform.services.models.upload(platform.principal("bob"), upload, io.BytesIO(a_zip(a="1")))

@@ -20,6 +20,7 @@ class Framework(str, Enum):  # noqa: UP042 - StrEnum needs Python 3.11
     PYTORCH = "pytorch"
     XGBOOST = "xgboost"
     CUSTOM = "custom"
+    MLFLOW = "mlflow"
     VLLM = "vllm"
     SGLANG = "sglang"
     HUGGING_FACE_AUTOMATIC_SPEECH_RECOGNITION = "hugging-face-automatic-speech-recognition"

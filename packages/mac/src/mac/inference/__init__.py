@@ -41,7 +41,7 @@ class _Base(ABC):
     def _raise_error_if_model_is_wrong_type(self, model: Any) -> None:
         """Raises TypeError unless `model` is of one of the expected types."""
         expected = self.expected_model_types
-        kinds = tuple(kind for kind in expected if isinstance(kind, type))
+        kinds = tuple(kind for kind in expected if isinstance(kind, type) and kind is not Any)
         if len(kinds) < len(expected) or isinstance(model, kinds):  # typing.Any and the like allow everything
             return
         raise TypeError(

@@ -76,10 +76,10 @@ def _environment(folder: Path) -> tuple[Wish | None, list[str]]:
                 python = python or match[2]
             elif match[1] not in _NOT_PACKAGES:
                 lines.append(f"{_PYPI_NAMES.get(match[1], match[1])}=={match[2]}")
-        elif item.text and item.text not in _NOT_PACKAGES:
+        elif item.text:
             lines.append(_PYPI_NAMES.get(item.text, item.text))
         lines += item.at("pip").texts
-    return _wish(python), [_answered(line) for line in lines if _is_requirement(line)]
+    return _wish(python), [answered for line in lines if (answered := _answered(line))]
 
 
 def _wish(python: str) -> Wish | None:
@@ -89,16 +89,15 @@ def _wish(python: str) -> Wish | None:
 
 
 def _answered(line: str) -> str:
-    requirement = Requirement(line)
+    """A line of conda.yaml as a requirement; "" when it is none, or names what an environment has anyway."""
+    try:
+        requirement = Requirement(line)
+    except InvalidRequirement:
+        return ""
+    if requirement.name.lower() in _NOT_PACKAGES:
+        return ""
     requirement.name = INSTEAD.get(requirement.name.lower(), requirement.name)
     return str(requirement)
-
-
-def _is_requirement(line: str) -> bool:
-    try:
-        return bool(Requirement(line))
-    except InvalidRequirement:
-        return False
 
 
 def _read(path: Path) -> Block:

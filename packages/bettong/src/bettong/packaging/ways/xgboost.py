@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from bettong.errors import BadInput
 from bettong.packaging.frameworks import ZIP_MAGIC, Needs, content_folder, head_of, only_file
-from bettong.packaging.pickled import SUFFIXES, look_at_pickle, version_of_booster, xgboost_lines
+from bettong.packaging.pickled import SKLEARN, SUFFIXES, look_at_pickle, version_of_booster, xgboost_lines
 from bettong.packaging.pickles import looks_like_pickle
 
 if TYPE_CHECKING:
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 SAVED = (".json", ".ubj", ".bin", ".model")
 LAST_WITH_BINARY = "xgboost-cpu<3.1,>=2.1.1"  # later ones do not read the form that was written before JSON
-WRAPPED = b"scikit_learn"  # the attribute that wrappers leave in what they save
 
 
 def single(archive: Path, head: bytes) -> str:
@@ -40,11 +39,9 @@ def look(folder: Path, config: Mapping[str, object]) -> Needs:
     if not kind:
         return look_at_pickle(file).needs
     if kind == ".bin":
-        return Needs((LAST_WITH_BINARY,), found=(f"{file.name} has the binary form of old releases.",))
-    version, wrapped = _written(file)
+        return Needs((LAST_WITH_BINARY, SKLEARN), found=(f"{file.name} has the binary form of old releases.",))
+    version = _written(file)
     lines = xgboost_lines(version, exactly=False)
-    if wrapped:
-        lines.append("scikit-learn")
     written = f", written by XGBoost {version}" if version else ""
     return Needs(tuple(lines), found=(f"Read {file.name} without running it: a saved XGBoost model{written}.",))
 
@@ -59,7 +56,7 @@ def _kind(head: bytes) -> str:
     return ".bin" if head.startswith((b"binf", b"bs64")) else ""
 
 
-def _written(file: Path) -> tuple[Version | None, bool]:
-    """The version that stands in the file, and whether a wrapper of scikit-learn's manner saved it."""
+def _written(file: Path) -> Version | None:
+    """The version that stands in the file."""
     with file.open("rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        return version_of_booster(content), content.find(WRAPPED) >= 0
+        return version_of_booster(content)
