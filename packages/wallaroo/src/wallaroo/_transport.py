@@ -22,7 +22,7 @@ from wallaroo.auth import Auth, NoAuth
 from wallaroo.object import CommunicationError, WallarooAPIError
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator, Mapping, Sequence
+    from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
 E = TypeVar("E", bound=WallarooAPIError)
@@ -141,6 +141,26 @@ class Transport:
         """POST a JSON object and take the answer's bytes, in the format asked for."""
         return self._call("POST", path, params=list(params), json=dict(body or {}), headers={"Accept": accept}).content
 
+    @contextmanager
+    def stream(
+        self, path: str, body: Mapping[str, Any], accept: str, *, timeout_s: float
+    ) -> Generator[Iterator[bytes], None, None]:
+        """POST a JSON object and take the answer's bytes as they come; leaving the block ends the answer.
+
+        `timeout_s` bounds the time to each piece. Raises CommunicationError, from the pieces too, or WallarooAPIError.
+        """
+        with self._streamed(path, body, accept, timeout_s) as response:
+            yield _pieces(response, f"POST {path} to {self.shown_endpoint}")
+
+    def post_stream(
+        self, path: str, params: Sequence[tuple[str, str]], content: Iterable[bytes], kind: str, *, timeout_s: float
+    ) -> Any:
+        """POST bytes as they are made; the answer's JSON. Not made again when the login had run out meanwhile."""
+        reply = self._call(
+            "POST", path, timeout_s=timeout_s, params=list(params), content=content, headers={"Content-Type": kind}
+        )
+        return _json(reply, path)
+
     def exchange(self, token: str) -> Mapping[str, Any]:
         """An access token for a token, and whose it is.
 
@@ -225,7 +245,8 @@ class Transport:
         **content: Any,
     ) -> Reply:
         reply = self._send(method, path, authorized, timeout_s, headers, content)
-        if reply.status == 401 and authorized and "files" not in content and self.auth.renew():
+        again = "files" not in content and "content" not in content  # what was sent from a file or a stream is gone
+        if reply.status == 401 and authorized and again and self.auth.renew():
             reply = self._send(method, path, authorized, timeout_s, headers, content)
         if reply.status >= 400:
             raise error_of(WallarooAPIError, reply)
@@ -263,6 +284,38 @@ class Transport:
             raise CommunicationError(self._in_words(f"{method} {path}", outcome, limit_s))
         return outcome
 
+    @contextmanager
+    def _streamed(
+        self, path: str, body: Mapping[str, Any], accept: str, timeout_s: float
+    ) -> Generator[httpx.Response, None, None]:
+        """An answer whose body is still to come. A login that ran out is renewed, a platform that moved is followed."""
+        timeout = httpx.Timeout(timeout_s, connect=min(timeout_s, 10.0))
+        renewed = followed = False
+        while True:
+            headers = {**_CLIENT_HEADERS, "Accept": accept, **self.auth.auth_header()}
+            asked = self._http.build_request(
+                "POST", f"{self.endpoint}{path}", json=dict(body), headers=headers, timeout=timeout
+            )
+            try:
+                response = self._http.send(asked, stream=True)
+            except httpx.HTTPError as error:
+                loss = loss_of(error)
+                if loss is Loss.REFUSED and not followed and self._follow():
+                    followed = True
+                    continue
+                raise CommunicationError(self._in_words(f"POST {path}", loss, timeout_s)) from None
+            try:
+                if response.status_code < 400:
+                    yield response
+                    return
+                refused = _whole(response)
+            finally:
+                response.close()
+            if refused.status == 401 and not renewed and self.auth.renew():
+                renewed = True
+                continue
+            raise error_of(WallarooAPIError, refused)
+
     def _is_home(self) -> bool:
         return self._lodging is None or self._lodging.owns(self.endpoint)
 
@@ -281,6 +334,20 @@ class Transport:
         else:
             advice = "See whether the platform runs (`bettong status`), then try again."
         return f"{call} to {self.shown_endpoint}: {loss.value}{how_long}. {advice}"
+
+
+def _pieces(response: httpx.Response, call: str) -> Iterator[bytes]:
+    try:
+        yield from response.iter_raw()
+    except httpx.HTTPError as error:
+        raise CommunicationError(f"{call}: {loss_of(error).value}. Look at the platform, then try again.") from None
+
+
+def _whole(response: httpx.Response) -> Reply:
+    try:
+        return Reply(response.status_code, response.headers, response.read())
+    except httpx.HTTPError:
+        return Reply(response.status_code, response.headers, b"")
 
 
 @lru_cache(maxsize=64)

@@ -6,7 +6,19 @@ import os
 import weakref
 from typing import TYPE_CHECKING, Any
 
-from wallaroo import _embedded, _pipeline_lookup, _upload, _wait, connection, deployment, logs, model, user, workspace
+from wallaroo import (
+    _embedded,
+    _pipeline_lookup,
+    _upload,
+    _wait,
+    connection,
+    connection_reports,
+    deployment,
+    logs,
+    model,
+    user,
+    workspace,
+)
 from wallaroo._transport import Transport
 from wallaroo.auth import Auth, AuthError, NoAuth, TokenAuth, read_credentials
 from wallaroo.engine_config import Architecture
@@ -21,6 +33,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from wallaroo.connection import Connection, ConnectionList
+    from wallaroo.connection_reports import DriverList
     from wallaroo.deployment import Deployment, DeploymentList
     from wallaroo.engine_config import AnyAcceleration
     from wallaroo.framework import Framework, FrameworkConfig
@@ -385,6 +398,10 @@ class Client:
     def create_connection(self, name: str, connection_type: str, details: Mapping[str, Any] | None) -> Connection:
         """Raises RequestRefused: the name is taken, the details are no dict, or the server says why else."""
         return connection.create(self, name, connection_type, details)
+
+    def drivers(self) -> DriverList:
+        """What connections of which types can do here: test, browse, read, write. Other types are stored only."""
+        return connection_reports.drivers(self)
 
     # People
 

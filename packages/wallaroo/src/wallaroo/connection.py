@@ -8,15 +8,32 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from wallaroo._html import ObjectList, Row, fields, show_time, text_fields
+from wallaroo.connection_reports import (
+    AuditEntry,
+    AuditList,
+    ConnectionVersion,
+    ConnectionVersionList,
+    Entry,
+    EntryList,
+    Rotation,
+    TestReport,
+    UsedBy,
+)
 from wallaroo.object import EntityNotFoundError, Object, RequestRefused, WallarooAPIError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
+    import pandas as pd
+
+    from wallaroo._row_streams import Form
     from wallaroo.client import Client
 
 MASK = "*****"
 _ROOT = "/v1/api/connections"
+_BATCH_TIMEOUT_S = 60.0
+_WRITE_TIMEOUT_S = 3600.0
+_MARGIN_S = 15.0  # the platform's own limit comes first: it has words for it
 
 
 class Connection(Object):
@@ -53,15 +70,190 @@ class Connection(Object):
         """The workspaces it was linked to when this object was fetched, in the order of linking."""
         return list(self._get("workspace_names"))
 
-    def delete_connection(self) -> None:
-        """Remove the connection and every link to it."""
-        _refusable(self._client, "delete", {"name": self.name()}, "Failed to delete connection.")
+    def version(self) -> int:
+        """How often its details were changed, and one."""
+        return int(self._get("version"))
+
+    def use_only(self) -> bool:
+        """Whether only its creator and administrators may reveal and link it."""
+        return bool(self._get("use_only"))
+
+    # Use: the platform reaches the data source; nobody needs to see the details for it.
+
+    def test(self, details: Mapping[str, Any] | None = None) -> TestReport:
+        """Whether it works, layer by layer: details, secret, DNS, TCP, TLS, login, permission, sample.
+
+        Args:
+            details: changes to try without keeping them; `"*****"` stands for what is stored.
+        """
+        request = {} if details is None else {"details": details}
+        return TestReport(self._call("test", request, "test"))
+
+    def browse(self, path: str = "") -> EntryList:
+        """What lies under `path`: schemas, tables, folders, topics. "" is the top."""
+        found = self._call("browse", {"path": path}, "browse")["entries"]
+        return EntryList(self._client, (Entry(entry) for entry in found))
+
+    def preview(self, table: str = "", rows: int = 10) -> pd.DataFrame:
+        """The first rows of a table, at most 1,000. Without a name, of what the details name."""
+        request = {"table": table, "rows": rows}
+        found: pd.DataFrame = self._read("preview", request, "pandas", _BATCH_TIMEOUT_S, "preview")
+        return found
+
+    def read(
+        self,
+        query: str = "",
+        as_: Form = "pandas",
+        *,
+        parameters: Sequence[Any] | None = None,
+        limit: int | None = None,
+        purpose: str = "",
+        timeout_s: float = _BATCH_TIMEOUT_S,
+    ) -> Any:
+        """Rows: of a query, a table, a path, a topic, whatever the type reads; "" means what the details name.
+
+        Args:
+            as_: "pandas", "arrow", "polars", or "batches": an iterator of record batches, one in memory at a time.
+            parameters: bound to the query's placeholders, never formatted in.
+            limit: the most rows; all without it.
+            purpose: what for, in your words; it goes into the audit.
+            timeout_s: the most seconds between two batches.
+
+        Raises:
+            RequestRefused: the platform or the source refuses, and says why; also when rows break off in the middle.
+        """
+        request = {"query": query, "parameters": list(parameters or ()), "purpose": purpose, "timeout_s": timeout_s}
+        if limit is not None:
+            request["limit"] = limit
+        return self._read("read", request, as_, timeout_s, "read")
+
+    def write(
+        self,
+        table: str,
+        data: Any,
+        mode: str = "append",
+        keys: Sequence[str] = (),
+        *,
+        purpose: str = "",
+        timeout_s: float = _WRITE_TIMEOUT_S,
+    ) -> int:
+        """Write rows; how many were written. Where the source has transactions, all of them are, or none.
+
+        Args:
+            data: a pandas or polars DataFrame, an Arrow table, record batches as `read(as_="batches")` gives them,
+                or a list of dicts. Batches are sent as they come.
+            mode: "append", "replace" (what was in the table goes), or "upsert" (rows of the same `keys` are replaced).
+            timeout_s: the most seconds for all of it.
+
+        Raises:
+            RequestRefused: the platform or the source refuses, and says why.
+            TypeError, ValueError: `data` are no rows.
+        """
+        from wallaroo import _row_streams  # pyarrow takes longer to import than all else of this package
+
+        if isinstance(keys, str):
+            raise TypeError(f"keys is a text. Pass a list of column names: keys=[{keys!r}].")
+        progress = _row_streams.Progress(self._client._screen, "Writing")
+        params = [("id", self.id()), ("table", table), ("mode", mode), ("timeout_s", str(timeout_s))]
+        params += [("purpose", purpose)] * bool(purpose) + [("keys", key) for key in keys]
+        content = _row_streams.encoded(data, progress)
+        try:
+            answer = self._client._transport.post_stream(
+                f"{_ROOT}/write", params, content, _row_streams.ARROW_STREAM, timeout_s=timeout_s + _MARGIN_S
+            )
+        except WallarooAPIError as error:
+            raise self._refused("write", error) from None
+        return int(answer["rows"])
+
+    # Change: for its creator and administrators.
+
+    def update(
+        self, details: Mapping[str, Any] | None = None, *, remove: Iterable[str] = (), replace: bool = False
+    ) -> Connection:
+        """Change details: those given go over what is stored, as a new version. Nothing is tested; `rotate` does.
+
+        Args:
+            details: `"*****"` for a value keeps the one that is stored, at any depth.
+            remove: names of fields to drop.
+            replace: drop every field that `details` does not name.
+        """
+        request = {"details": dict(details or {}), "remove": list(remove), "replace": replace}
+        return self._changed(self._call("update", request, "update"))
+
+    def rotate(self, details: Mapping[str, Any]) -> Rotation:
+        """Test changed details, and put them in force only if they work."""
+        rotation = self._call("rotate", {"details": dict(details)}, "rotate")
+        self._changed(rotation["connection"])
+        return Rotation(rotation)
+
+    def masked_details(self) -> dict[str, Any]:
+        """The details with every value masked: a form to change and send to `update` or `rotate`."""
+        masked: dict[str, Any] = self._call("masked", {}, "look at")["details"]
+        return masked
+
+    def versions(self) -> ConnectionVersionList:
+        """The versions that are kept, newest first, with the names of what changed."""
+        kept = self._call("versions", {}, "look at")["versions"]
+        return ConnectionVersionList(self._client, (ConnectionVersion(version) for version in kept))
+
+    def rollback(self, version: int) -> Connection:
+        """Put the details of an older version in force again, as a new version."""
+        return self._changed(self._call("rollback", {"version": version}, "roll back"))
+
+    def purge(self) -> int:
+        """Forget every version but the one in force; how many were forgotten."""
+        return int(self._call("purge", {}, "purge")["purged"])
+
+    def set_use_only(self, use_only: bool = True) -> Connection:
+        """Let members use it and nothing else, or let them reveal and link it again."""
+        return self._changed(self._call("set_use_only", {"use_only": use_only}, "change"))
+
+    def used_by(self) -> UsedBy:
+        """Workspaces, unended jobs and the last use: what to look at before it is changed or deleted."""
+        return UsedBy(self._client, self._call("used_by", {}, "look at"))
+
+    def audit(self, limit: int = 100) -> AuditList:
+        """What was done with it and by whom, newest first. For its creator and administrators."""
+        events = self._call("audit", {"limit": limit}, "look at")["events"]
+        return AuditList(self._client, (AuditEntry(event) for event in events))
+
+    def delete_connection(self, force: bool = False) -> None:
+        """Remove the connection and every link to it. With unended jobs on it only by `force`: they fail then."""
+        request = {"name": self.name(), "force": True} if force else {"name": self.name()}
+        _refusable(self._client, "delete", request, "Failed to delete connection.")
 
     def add_connection_to_workspace(self, workspace_id: int) -> None:
         link(self._client, self.id(), workspace_id)
 
     def remove_connection_from_workspace(self, workspace_id: int) -> None:
         unlink(self._client, self.id(), workspace_id)
+
+    def _call(self, call: str, request: Mapping[str, Any], verb: str) -> Any:
+        try:
+            return self._client._transport.post(f"{_ROOT}/{call}", {"id": self.id(), **request})
+        except WallarooAPIError as error:
+            raise self._refused(verb, error) from None
+
+    def _read(self, call: str, request: Mapping[str, Any], as_: Form, timeout_s: float, verb: str) -> Any:
+        from wallaroo import _row_streams
+
+        progress = _row_streams.Progress(self._client._screen, "Reading")
+        asked = {"id": self.id(), **request}
+        try:
+            rows = _row_streams.read(
+                self._client._transport, f"{_ROOT}/{call}", asked, as_, timeout_s + _MARGIN_S, progress
+            )
+        except WallarooAPIError as error:
+            raise self._refused(verb, error) from None
+        return rows
+
+    def _refused(self, verb: str, error: WallarooAPIError) -> RequestRefused:
+        return RequestRefused.because(f"Failed to {verb} connection '{self.name()}':", error)
+
+    def _changed(self, record: Mapping[str, Any]) -> Connection:
+        self._record.pop("details", None)
+        self._record.update(record)
+        return self
 
     def _fetch(self) -> Mapping[str, Any]:
         key = {"id": self._record["id"]} if "id" in self._record else {"name": self._record["name"]}

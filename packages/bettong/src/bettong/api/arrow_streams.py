@@ -189,7 +189,7 @@ def read_rows(body: _Inflow) -> pa.RecordBatchReader:
         BadInput: it does not begin as one. So does the reader, later, when it does not go on as one.
     """
     try:
-        reader = pa.ipc.open_stream(pa.PythonFile(body, mode="r"))
+        reader = pa.ipc.open_stream(pa.PythonFile(io.BufferedReader(body), mode="r"))
         return pa.RecordBatchReader.from_batches(reader.schema, _checked(reader))
     except (pa.ArrowInvalid, OSError):
         raise _no_stream() from None
