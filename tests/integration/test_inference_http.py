@@ -28,9 +28,12 @@ from inference_builders import (
     served,
 )
 
+from bettong.engine import protocol
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
+Waiting = InProcessRunner  # never asked to answer at once
 BODY = orjson.dumps([{"count": FORECAST_ROW}])
 Scenario = "Callable[[], Coroutine[Any, Any, None]]"
 
@@ -87,6 +90,9 @@ class Client:
         first, *lines = (await self._reader.readuntil(b"\r\n\r\n")).decode().strip().split("\r\n")
         headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
         return int(first.split()[1]), headers, await self._reader.readexactly(int(headers["content-length"]))
+
+    async def line(self) -> bytes:
+        return await self._reader.readline()
 
     async def rest(self) -> bytes:
         """Everything until the other side closes."""
@@ -204,6 +210,66 @@ def test_a_client_that_stops_in_the_middle_of_a_body_is_let_go_and_nothing_is_lo
             await client.close()
             await app.drained()
         assert log.answered == []
+
+    run(scenario())
+
+
+def test_a_client_that_leaves_frees_its_place_and_its_model(run: Any) -> None:
+    async def scenario() -> None:
+        spec = deployment_spec(max_queued_requests=1)
+        log = MemoryLog()
+        begun, cancelled = asyncio.Event(), asyncio.Event()
+
+        async def hang_once(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+            if begun.is_set():
+                return await forecast(rows)
+            begun.set()
+            try:
+                await asyncio.Event().wait()
+            finally:
+                cancelled.set()
+            return rows
+
+        app = inference_app([Waiting(hang_once)], spec=spec, log=log)
+        async with served(app, spec) as address:
+            leaving = await Client.to(address)
+            await leaving.send(head() + BODY)
+            await begun.wait()
+            await leaving.close()
+            await cancelled.wait()
+            await app.drained()
+
+            client = await Client.to(address)
+            await client.send(head() + BODY)
+            assert (await client.answer())[0] == 200
+            await client.close()
+        assert len(log.answered) == 1
+        assert log.failed[0].column("error").to_pylist() == ["The client left before its answer was there."]
+
+    run(scenario())
+
+
+def test_a_client_that_only_closed_its_side_is_waited_for(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocol, "ASK_S", 0.01)
+
+    async def scenario() -> None:
+        spec = deployment_spec()
+        asked = asyncio.Event()
+
+        async def slow(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+            await asked.wait()
+            return await forecast(rows)
+
+        async with served(inference_app([Waiting(slow)], spec=spec), spec) as address:
+            client = await Client.to(address)
+            await client.send(head() + BODY)
+            client.writer.write_eof()
+            for _ in range(3):
+                assert await client.line() == b"HTTP/1.1 100 Continue\r\n"
+                assert await client.line() == b"\r\n"
+            asked.set()
+            assert (await client.rest()).rpartition(b"100 Continue\r\n\r\n")[2].startswith(b"HTTP/1.1 200 OK\r\n")
+            await client.close()
 
     run(scenario())
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bettong.engine.deadlines import Deadlines
+from bettong.engine.deadlines import Deadlines, Left
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -94,5 +94,36 @@ def test_another_error_leaves_as_it_is_and_a_task_that_ran_out_can_go_on() -> No
         assert task is not None
         assert task.cancelling() == 0
         assert await takes(deadlines, 5) == "done at 15"
+
+    live(story())
+
+
+def test_who_leaves_is_cancelled_at_once_and_a_leave_after_the_end_does_nothing() -> None:
+    async def story() -> None:
+        deadlines, entered = Deadlines(10), asyncio.Event()
+        watches: list[Any] = []
+
+        async def request(seconds: float) -> str:
+            try:
+                with deadlines.watch() as watch:
+                    watches.append(watch)
+                    entered.set()
+                    await asyncio.sleep(seconds)
+            except Left:
+                return "left"
+            except TimeoutError:
+                return "ran out"
+            return "done"
+
+        leaving = asyncio.create_task(request(5))
+        await entered.wait()
+        watches[0].leave()
+        watches[0].leave()
+        assert await leaving == "left"
+        assert leaving.cancelling() == 0
+
+        assert await request(1) == "done"
+        watches[1].leave()
+        assert await request(20) == "ran out"
 
     live(story())

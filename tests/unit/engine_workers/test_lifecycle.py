@@ -145,6 +145,27 @@ def test_an_abandoned_request_may_finish_but_not_hold_the_worker_for_ever() -> N
     assert worker.waiting == (Waiting(2, 99.0),)
 
 
+def test_an_abandoned_request_that_is_past_its_deadline_holds_the_worker_only_a_little_longer() -> None:
+    worker = ready(patience=replace(PATIENCE, deadline_s=60.0, late_s=5.0))
+    worker, _ = on_request(worker, 1, 100.0)
+
+    late, orders = on_abandoned(worker, 1, 160.0)
+    assert orders == [WakeAt(165.0)]
+    assert on_tick(late, 165.0)[1] == [Kill()]
+    assert on_abandoned(worker, 1, 170.0)[1] == [WakeAt(175.0)]
+    assert on_abandoned(worker, 1, 110.0)[1] == [WakeAt(140.0)]
+    assert on_abandoned(worker, 1, 150.0)[1] == [WakeAt(165.0)]
+
+
+def test_the_time_of_a_request_counts_from_when_it_was_sent() -> None:
+    worker = ready(patience=replace(PATIENCE, deadline_s=60.0, late_s=5.0))
+    worker, _ = on_request(worker, 1, 100.0)
+    worker, _ = on_request(worker, 2, 100.0)
+    worker, _ = on_answer(worker, 1, 150.0)
+
+    assert on_abandoned(worker, 2, 160.0)[1] == [WakeAt(190.0)]
+
+
 def test_an_abandoned_request_that_waits_is_never_sent() -> None:
     worker, _ = on_abandoned(ready(running=1, waiting=(Waiting(2, 99.0), Waiting(3, 99.0))), 2, 100.0)
 

@@ -24,7 +24,7 @@ from bettong.engine.answer import Answer, AnswerShape, Origin, failed_batch
 from bettong.engine.body_coding import coding_of, unpack
 from bettong.engine.codec import Format, accepted, decode, encode, format_of
 from bettong.engine.dataset import parse_dataset
-from bettong.engine.deadlines import Deadlines
+from bettong.engine.deadlines import Deadlines, Left
 from bettong.engine.host_header import KnownHosts
 from bettong.engine.metrics import AT_LIMIT, Memory, Recorder
 from bettong.engine.one_row import OneRow
@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     Send = Callable[[Message], Awaitable[None]]
 
 BIG_BYTES = 4 * 2**20  # what is larger is decoded and encoded in a thread, so that the loop keeps answering others
+CLIENT_LEFT = 499  # counted in place of a status: there is nobody to answer
 PACKED_BYTES = 64 * 2**10  # what is larger is unpacked in a thread
 PROMPT_BYTES = 64 * 2**10  # what is larger is never answered at once
 LINGER_BYTES, LINGER_S = 64 * 2**20, 2.0  # how much of a refused body is still taken, so that its sender reads why
@@ -257,7 +258,9 @@ class InferenceApp:
             return
         time_ms, attempt.began_ns = self._now_ms(), time.perf_counter_ns()
         try:
-            with self._deadlines.watch():
+            with self._deadlines.watch() as watch:
+                if (departure := scope.get("departure")) is not None:
+                    departure.then = watch.leave
                 started = time.perf_counter_ns()
                 if coding is not None:
                     body = await _beside(len(body) > PACKED_BYTES, unpack, coding, body, self._spec.max_body_bytes)
@@ -271,6 +274,11 @@ class InferenceApp:
             )
             self._log_failure(time_ms, attempt, late, request_id)
             raise late from None
+        except Left:
+            gone = Unavailable("The client left before its answer was there.")
+            self._log_failure(time_ms, attempt, gone, request_id)
+            self._count(CLIENT_LEFT, attempt)
+            raise _Gone from None
         except Exception as error:
             self._log_failure(time_ms, attempt, error, request_id)
             raise

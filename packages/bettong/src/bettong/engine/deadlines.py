@@ -13,11 +13,17 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 
+class Left(Exception):
+    """Nobody waits for the request any more."""
+
+
 class Deadlines:
     """Requests of one event loop that may each take `limit_s`.
 
-    with deadlines.watch():
+    with deadlines.watch() as watch:
         await work()  # cancelled when the limit is reached; then TimeoutError leaves the block
+
+    After `watch.leave()` it is cancelled, too, and `Left` leaves the block; once the block is over that does nothing.
 
     As with `asyncio.timeout`, a cancellation from elsewhere stays a cancellation.
     """
@@ -56,10 +62,12 @@ class Deadlines:
 
 
 class _Watch:
-    __slots__ = ("_all", "_cancelling", "_ran_out", "_task", "ends_at")
+    __slots__ = ("_all", "_cancelling", "_task", "_why", "ends_at")
 
     def __init__(self, all_: Deadlines) -> None:
-        self._all, self._ran_out = all_, False
+        self._all = all_
+        self._why: type[Exception] | None = None  # it was cancelled here
+        self._task: asyncio.Task[object] | None = None
 
     def __enter__(self) -> Self:
         task = asyncio.current_task()
@@ -70,13 +78,22 @@ class _Watch:
         return self
 
     def run_out(self) -> None:
-        self._ran_out = True
-        self._task.cancel()
+        self._cancel(TimeoutError)
+
+    def leave(self) -> None:
+        self._all.end(self)
+        self._cancel(Left)
+
+    def _cancel(self, why: type[Exception]) -> None:
+        if self._task is not None and self._why is None:
+            self._why = why
+            self._task.cancel()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if not self._ran_out:
+        task, self._task = self._task, None
+        if self._why is None or task is None:
             self._all.end(self)
-        elif self._task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:
-            raise TimeoutError from error
+        elif task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:
+            raise self._why from error

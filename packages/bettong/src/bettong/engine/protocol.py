@@ -16,12 +16,14 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import Callable
 
     Fields = list[tuple[bytes, bytes]]
 
 MAX_HEAD_BYTES = 64 * 2**10
 # After a refusal, what the client still sends is taken: closing over it would reset the connection and lose our words.
 QUIET_S, LINGER_S, LINGER_BYTES = 0.5, 2.0, 16 * 2**20
+ASK_S = 0.5  # after which a client that closed its side, and is not answered yet, is asked whether it is there
 
 
 class _Expects(Enum):
@@ -40,6 +42,16 @@ class Prompt(Protocol):
     ) -> tuple[int, Fields, bytes | memoryview] | None:
         """Status, headers and body of the answer to a whole request; None when `__call__` has to take it, and always
         for HEAD. Never raises. Names of headers are in small letters."""
+
+
+class Departure:
+    """Of a client: in the scope of each of its requests, as `departure`. Set `then` to what is to be done when it is
+    gone before its answer; nothing more is done for it afterwards."""
+
+    __slots__ = ("then",)
+
+    def __init__(self) -> None:
+        self.then: Callable[[], None] | None = None
 
 
 class Bounds(Protocol):
@@ -62,7 +74,7 @@ def guarded(bounds: Bounds, *, max_head_bytes: int = MAX_HEAD_BYTES) -> type[Htt
     Each of these ends the connection; an application that is reading sees `http.disconnect`.
 
     A request that asks for an upgrade is answered as if it had not asked: nothing here is upgraded to. A client that
-    closes its side after a whole request gets its answer.
+    closes its side after a whole request gets its answer; one that is gone altogether is noticed a second later.
     """
 
     class Guarded(_GuardedProtocol):
@@ -100,6 +112,8 @@ class _GuardedProtocol(HttpToolsProtocol):  # type: ignore[misc]  # uvicorn is u
         self._told = True  # uvicorn knows of the request that is coming in
         self._held: list[bytes] = []  # the body so far of one that it does not know of
         self._answered = False  # a request was answered at once under this `data_received`
+        self._asking: asyncio.TimerHandle | None = None  # whether a client that closed its side is still there
+        self._departure = Departure()
         self._idle_since: float | None = None  # after an answer at once; uvicorn times its own
         self._idle: asyncio.TimerHandle | None = None
 
@@ -113,9 +127,12 @@ class _GuardedProtocol(HttpToolsProtocol):  # type: ignore[misc]  # uvicorn is u
         self._stop_waiting()
         self._stop_write_watch()
         self._unset_keepalive_if_required()
-        if self._idle is not None:
-            self._idle.cancel()
+        for timer in (self._idle, self._asking):
+            if timer is not None:
+                timer.cancel()
         super().connection_lost(exc)
+        if self._departure.then is not None:
+            self._departure.then()
 
     def data_received(self, data: bytes) -> None:
         if self._lingers is not None:
@@ -159,7 +176,18 @@ class _GuardedProtocol(HttpToolsProtocol):  # type: ignore[misc]  # uvicorn is u
         owes = self._expects is _Expects.NOTHING and self.cycle is not None and not self.cycle.response_complete
         if owes:
             self.cycle.keep_alive = False  # the last one's: those before it are answered first
+            self._asking = self.loop.call_later(ASK_S, self._ask_whether_there)
         return owes
+
+    def _ask_whether_there(self) -> None:
+        """A client that has closed its side may wait for its answer, or be gone. One that is gone refuses what it is
+        sent, so it is sent an interim response, which others skip; the next one finds the connection reset."""
+        self._asking = None
+        if self.cycle.response_complete or self.transport.is_closing():
+            return
+        if not self.pipeline and not self.cycle.response_started and self.parser.get_http_version() == "1.1":
+            self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        self._asking = self.loop.call_later(ASK_S, self._ask_whether_there)
 
     def _parse(self, data: bytes) -> None:
         """Feed the parser. It takes a body for bytes of the other protocol when an upgrade is asked for, and what comes
@@ -251,6 +279,7 @@ class _GuardedProtocol(HttpToolsProtocol):  # type: ignore[misc]  # uvicorn is u
         self._told, self._idle_since = True, None
         url, headers, expected = self.url, self.headers, self.expect_100_continue
         super().on_message_begin()
+        self.scope["departure"] = self._departure
         self.url, self.expect_100_continue = url, expected
         self.headers += headers  # the scope's list
         super().on_headers_complete()
