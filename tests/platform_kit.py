@@ -30,13 +30,14 @@ from bettong.errors import BadInput, ModelFailed, Unavailable
 from bettong.logstore.reader import SegmentLogReader
 from bettong.logstore.sql import LogSql
 from bettong.packaging.wheels import package_folder
-from bettong.secrets.keyring import open_ring
+from bettong.secrets.keyring import KeyRing, add_key_to_file, check_canary, key_id_of, open_ring
 from bettong.secrets.signing import Signer, open_signer
 from bettong.services.connection_use import ConnectionUse
 from bettong.services.connection_versions import ConnectionVersions
 from bettong.services.connections import ConnectionService
 from bettong.services.deployments import DeploymentService, Place
 from bettong.services.identity import IdentityService
+from bettong.services.key_rotation import KeyRotation
 from bettong.services.log_queries import LogQueryService
 from bettong.services.logs import LogService
 from bettong.services.metrics import MetricsService
@@ -59,7 +60,6 @@ if TYPE_CHECKING:
     from bettong.domain.metrics import DeploymentMetrics
     from bettong.domain.models import ModelVersion
     from bettong.domain.pipelines import PipelineVersion
-    from bettong.domain.ports import Keyring
 
 BASE = "http://127.0.0.1:8765"
 INPUTS = pa.schema([pa.field("count", pa.list_(pa.int32()))])
@@ -158,7 +158,7 @@ class Platform:
     home: Path
     settings: Settings
     stores: Stores
-    keyring: Keyring
+    keyring: KeyRing
     signer: Signer
     runtime: RuntimeDouble
     packager: PackagerDouble
@@ -199,9 +199,11 @@ class Platform:
 
 
 @contextmanager
-def open_platform(home: Path, *, limits: Limits | None = None, keyring: Keyring | None = None) -> Iterator[Platform]:
+def open_platform(
+    home: Path, *, limits: Limits | None = None, keyring: KeyRing | None = None, keys_from_outside: bool = False
+) -> Iterator[Platform]:
     """A platform in `home`; opening it again finds what the last one left."""
-    settings = Settings(home=home, limits=limits or Limits())
+    settings = Settings(home=home, limits=limits or Limits(), keys=("as if given",) if keys_from_outside else ())
     (home / "keys").mkdir(exist_ok=True, mode=0o700)
     signer = open_signer(home / "keys")
     with open_stores(settings.database) as stores:
@@ -237,7 +239,7 @@ def _services(
     home: Path,
     settings: Settings,
     stores: Stores,
-    ring: Keyring,
+    ring: KeyRing,
     signer: Signer,
     runtime: RuntimeDouble,
     packager: PackagerDouble,
@@ -272,6 +274,16 @@ def _services(
         connection_use=ConnectionUse(connections, stores.connections, drivers, stores.audit, now),
         connection_versions=ConnectionVersions(
             connections, stores.connections, drivers, ring, stores.jobs, stores.audit
+        ),
+        key_rotation=KeyRotation(
+            ring,
+            stores.connections,
+            stores.deployments,
+            stores.audit,
+            now,
+            add_key=None if settings.keys else lambda: add_key_to_file(home / "keys", ring),
+            follow=lambda: check_canary(ring, stores.facts),
+            key_id_of=key_id_of,
         ),
         models=ModelService(
             stores.models,

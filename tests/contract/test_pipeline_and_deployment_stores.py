@@ -157,6 +157,16 @@ def test_an_undeployed_one_keeps_its_row_and_port_but_is_not_wanted(stores: Stor
     assert (again.id, again.deployed, again.port, again.generation) == (made.id, True, 40_001, 2)
 
 
+def test_a_config_that_changed_meanwhile_is_not_replaced(stores: Stores, pipeline: Pipeline) -> None:
+    version = stores.pipelines.add_version(pipeline.id, EMPTY, "u-ann")
+    before = stores.deployments.target(pipeline.id, "rental", pipeline.workspace_id, version.id, {"env": ["a"]})
+
+    assert stores.deployments.reseal(before, {"env": ["b"]})
+    assert not stores.deployments.reseal(before, {"env": ["c"]})
+
+    assert stores.deployments.get(before.id) == replace(before, engine_config={"env": ["b"]})
+
+
 def test_unknown_ids_are_not_found(stores: Stores, pipeline: Pipeline) -> None:
     version = stores.pipelines.add_version(pipeline.id, EMPTY, "u-ann")
     where = pipeline.workspace_id

@@ -76,6 +76,9 @@ NAMING: dict[str, Callable[[Things], Things]] = {
     "/users/activate": lambda t: {"email": "bob@example.org"},
     "/users/deactivate": lambda t: {"email": "bob@example.org"},
     "/platform/stop": lambda t: {},
+    "/platform/keys/list": lambda t: {},
+    "/platform/keys/add": lambda t: {},
+    "/platform/keys/reseal": lambda t: {},
 }
 # Routes that name nothing: their answer is about the caller, or limited to what the caller may see.
 OWN = {

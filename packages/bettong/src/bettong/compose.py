@@ -217,12 +217,14 @@ def build(settings: Settings, nursery: Nursery, *, url: str, instance: str, star
     from bettong.packaging.packager import LocalPackager
     from bettong.packaging.wheels import package_folder
     from bettong.runtimes.local import LocalRuntime
+    from bettong.secrets.keyring import add_key_to_file, check_canary, key_id_of
     from bettong.secrets.signing import open_signer
     from bettong.services.connection_use import ConnectionUse
     from bettong.services.connection_versions import ConnectionVersions
     from bettong.services.connections import ConnectionService
     from bettong.services.deployments import DeploymentService, Place
     from bettong.services.identity import IdentityService
+    from bettong.services.key_rotation import KeyRotation
     from bettong.services.log_queries import LogQueryService
     from bettong.services.logs import LogService
     from bettong.services.metrics import MetricsService
@@ -276,6 +278,16 @@ def build(settings: Settings, nursery: Nursery, *, url: str, instance: str, star
         connection_use=ConnectionUse(connections, stores.connections, drivers, stores.audit, _now),
         connection_versions=ConnectionVersions(
             connections, stores.connections, drivers, ring, stores.jobs, stores.audit
+        ),
+        key_rotation=KeyRotation(
+            ring,
+            stores.connections,
+            stores.deployments,
+            stores.audit,
+            _now,
+            add_key=None if settings.keys else lambda: add_key_to_file(home / "keys", ring),
+            follow=lambda: check_canary(ring, stores.facts),
+            key_id_of=key_id_of,
         ),
         models=ModelService(
             stores.models,

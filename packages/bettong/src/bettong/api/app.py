@@ -20,6 +20,7 @@ from bettong.api.routes import (
     connections,
     deployments,
     inference,
+    keys,
     logs,
     metrics,
     models,
@@ -96,6 +97,7 @@ def create_app(services: Services, settings: Settings, facts: PlatformFacts) -> 
         pipelines,
         deployments,
         inference,
+        keys,
         logs,
         metrics,
     ):

@@ -129,6 +129,9 @@ class DeploymentStore(Protocol):
     ) -> Deployment:
         """Ask for a pipeline version: makes the row at the first call, sets deployed, adds one to generation."""
 
+    def reseal(self, before: Deployment, engine_config: dict[str, Any]) -> bool:
+        """Replace the config of a deployment. False, and nothing done, when it is no longer as it was `before`."""
+
     def set_port(self, deployment_id: int, port: int) -> None: ...
     def set_undeployed(self, deployment_id: int) -> Deployment: ...
 

@@ -34,12 +34,24 @@ def make_once(path: Path, content: bytes) -> bool:
             return False
     finally:
         draft.unlink()
-    folder = os.open(path.parent, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    _sync_folder(path.parent)
     return True
+
+
+def replace_private(path: Path, content: bytes) -> None:
+    """Put `content` in place of what the file holds, in one step: killed at any moment, the old or the new is there."""
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(path)
+    except BaseException:
+        draft.unlink(missing_ok=True)
+        raise
+    _sync_folder(path.parent)
 
 
 def read_private(path: Path) -> bytes:
@@ -66,3 +78,11 @@ def read_private(path: Path) -> bytes:
                 f"Run: chmod 700 '{path.parent}'",
             )
         return file.read(MAX_BYTES)
+
+
+def _sync_folder(path: Path) -> None:
+    folder = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

@@ -16,7 +16,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from bettong.errors import BadInput, Unavailable
-from bettong.secrets.files import make_once, read_private
+from bettong.secrets.files import make_once, read_private, replace_private
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -69,13 +69,13 @@ class KeyRing:
         Raises:
             KeyUnavailable: the ring has no key to seal with.
         """
-        if self._sealing is None:
+        if (sealing := self._sealing) is None:
             raise KeyUnavailable(
                 "There is no key to seal connection details with.", " ".join(self.problems) or "Provide a key."
             )
-        head = _VERSION + self._sealing
+        head = _VERSION + sealing
         nonce = os.urandom(_NONCE_BYTES)
-        return head + nonce + self._ciphers[self._sealing].encrypt(nonce, plain, head + bound_to.encode())
+        return head + nonce + self._ciphers[sealing].encrypt(nonce, plain, head + bound_to.encode())
 
     def open(self, sealed: bytes, *, bound_to: str) -> bytes:
         """Decrypt what `seal` made for the same `bound_to`.
@@ -104,9 +104,52 @@ class KeyRing:
                 "Restore the record from a backup, or delete it and make it again.",
             ) from None
 
+    def put_first(self, key: bytes) -> str:
+        """Seal with `key` from now on; every other one goes on opening. The new key's id.
+
+        Raises:
+            BadInput: it has not 32 bytes.
+            KeyUnavailable: the ring has no key to seal with: what is wrong with it is to be mended first.
+        """
+        if self._sealing is None:
+            raise KeyUnavailable("The keys of this platform are not whole.", " ".join(self.problems) or "Mend them.")
+        if len(key) != KEY_BYTES:
+            raise BadInput(f"A key has {len(key)} bytes.", f"A key is {KEY_BYTES} random bytes.")
+        added = _id_of(key)
+        self._ciphers = {added: AESGCM(key), **self._ciphers}  # before it is the one that seals: others run meanwhile
+        self._sealing = added
+        return added.hex()
+
     def sealed_by_first(self, sealed: bytes) -> bool:
         """Whether a value carries the id of the sealing key, that is, needs no re-sealing."""
         return self._sealing is not None and sealed[:_HEAD_BYTES] == _VERSION + self._sealing
+
+
+def key_id_of(sealed: bytes) -> str:
+    """The id of the key that a value is sealed under; "" when it is not of a form that this release knows."""
+    return sealed[1:_HEAD_BYTES].hex() if sealed[:1] == _VERSION and len(sealed) >= _HEAD_BYTES else ""
+
+
+def add_key_to_file(folder: Path, ring: KeyRing) -> str:
+    """Make a key, keep it in front of those in the key file, and have `ring` seal with it; its id.
+
+    The file has it before the ring: what is sealed under a key can be opened after any crash. Not for two callers at
+    once; the server that has the platform's home is the only one.
+
+    Raises:
+        BadInput: others than its owner can reach the file, or it is not whole.
+        KeyUnavailable: there is no file, or the ring has no key to seal with.
+    """
+    file = folder / KEY_FILE
+    try:
+        kept = read_private(file)
+    except FileNotFoundError:
+        raise KeyUnavailable(f"The key file {file} is missing.", "Bring it back.") from None
+    if ring.problems:
+        raise KeyUnavailable("The keys of this platform are not whole.", " ".join(ring.problems))
+    key = os.urandom(KEY_BYTES)
+    replace_private(file, base64.b64encode(key) + b"\n" + kept)
+    return ring.put_first(key)
 
 
 def open_ring(folder: Path, keys: tuple[str, ...], *, sealed_rows_exist: bool, keys_required: bool = False) -> KeyRing:

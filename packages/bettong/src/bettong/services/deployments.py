@@ -125,7 +125,7 @@ class DeploymentService:
         self._check(version, config)
         with self._lock(pipeline.id):
             before = self._rows.of_pipeline(pipeline.id)
-            kept = sealed(config, before.engine_config if before else {}, self._keyring, _binding(pipeline.id))
+            kept = sealed(config, before.engine_config if before else {}, self._keyring, binding(pipeline.id))
             row = self._rows.target(pipeline.id, name, pipeline.workspace_id, version.id, kept)
             self._pipelines.touch(pipeline.id)
             try:
@@ -353,7 +353,7 @@ class DeploymentService:
         configs = self._models.configs([m.id for m in models])
         wanted, settings = parse_engine_config(row.engine_config), self._place.settings
         limits = settings.limits
-        config = opened(row.engine_config, self._keyring, _binding(row.pipeline_id))
+        config = opened(row.engine_config, self._keyring, binding(row.pipeline_id))
         return DeploymentSpec(
             deployment_id=row.id,
             name=row.name,
@@ -407,6 +407,6 @@ class DeploymentService:
         return tuple(found)
 
 
-def _binding(pipeline_id: int) -> str:
+def binding(pipeline_id: int) -> str:
     """What the variables of a pipeline's workers are sealed for: copied to another one they do not open."""
     return f"deployment-of-pipeline/{pipeline_id}"

@@ -125,6 +125,28 @@ def masked(config: dict[str, Any]) -> dict[str, Any]:
     return _replaced(config, lambda _, item: {"name": item["name"], "value": MASK})
 
 
+def resealed(config: dict[str, Any], keyring: Keyring, bound_to: str) -> dict[str, Any]:
+    """A kept config with each of its variables sealed anew, under the first key of the ring.
+
+    Raises:
+        Unavailable: no key of the ring opens one.
+    """
+
+    def again(uid: str, item: Variable) -> Variable:
+        if "sealed" not in item:
+            return item
+        bound = _bound(bound_to, uid, item["name"])
+        plain = keyring.open(base64.b64decode(item["sealed"]), bound_to=bound)
+        return {"name": item["name"], "sealed": base64.b64encode(keyring.seal(plain, bound_to=bound)).decode()}
+
+    return _replaced(config, again)
+
+
+def sealed_values(config: dict[str, Any]) -> list[bytes]:
+    """Every sealed value of a kept config, as it is."""
+    return [base64.b64decode(item["sealed"]) for _, item in _variables(config) if "sealed" in item]
+
+
 def has_sealed(config: dict[str, Any]) -> bool:
     """Whether a kept config has a variable under a key."""
     return any("sealed" in item for _, item in _variables(config))

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from bettong.services.connections import ConnectionService
     from bettong.services.deployments import DeploymentService
     from bettong.services.identity import IdentityService
+    from bettong.services.key_rotation import KeyRotation
+    from bettong.services.log_queries import LogQueryService
     from bettong.services.logs import LogService
     from bettong.services.metrics import MetricsService
     from bettong.services.models import ModelService
@@ -29,6 +31,7 @@ class Services:
     connections: ConnectionService
     connection_use: ConnectionUse
     connection_versions: ConnectionVersions
+    key_rotation: KeyRotation
     models: ModelService
     pipelines: PipelineService
     deployments: DeploymentService

@@ -84,6 +84,16 @@ class SqlDeploymentStore:
             ).one()
         return _deployment(row)
 
+    def reseal(self, before: Deployment, engine_config: dict[str, Any]) -> bool:
+        """Replace the config of a deployment. False, and nothing done, when it is no longer as it was `before`."""
+        row = deployments.c.id == before.id
+        with self._database.write() as tx:
+            kept = tx.execute(select(deployments.c.engine_config).where(row).with_for_update()).scalar()
+            if kept != before.engine_config:
+                return False
+            tx.execute(update(deployments).where(row).values(engine_config=engine_config))
+            return True
+
     def set_port(self, deployment_id: int, port: int) -> None:
         self._change(deployment_id, port=port)
 
