@@ -89,6 +89,8 @@ async def _pass(gate: str) -> None:
 class LineLog:
     """A log writer: a line per inference, handed to the system before it is answered."""
 
+    problem: str | None = None
+
     def __init__(self, spec: DeploymentSpec, name: str) -> None:
         self._fd = os.open(Path(spec.log_folder) / f"{name}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
 

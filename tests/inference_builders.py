@@ -131,6 +131,7 @@ class MemoryLog:
     answered: list[pa.RecordBatch] = field(default_factory=list)
     failed: list[pa.RecordBatch] = field(default_factory=list)
     refusal: Exception | None = None
+    problem: str | None = None
 
     def append(self, rows: pa.RecordBatch, *, failed: bool = False) -> int:
         if self.refusal is not None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING, cast
@@ -10,12 +12,14 @@ import pytest
 from host_kit import Client, Server, adder, adder_spec, local_runtime, running, serving, wait_until
 
 from bettong.domain.deployments import State
+from bettong.domain.metrics import Counted
 from bettong.errors import BadInput
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from bettong.domain.metrics import DeploymentMetrics
     from bettong.domain.ports import Runtime
 
 
@@ -42,6 +46,12 @@ def ask(port: int, x: int) -> int:
             return await client.add(x)
 
     return cast("int", running(go()))
+
+
+def metrics_of(runtime: Runtime) -> DeploymentMetrics:
+    counted = runtime.metrics(7, "adding-7")
+    assert counted is not None
+    return counted
 
 
 def test_nothing_is_observed_of_what_was_never_deployed(runtime: Runtime) -> None:
@@ -176,9 +186,71 @@ def test_two_deployments_do_not_touch_each_other(runtime: Runtime, tmp_path: Pat
     assert still.replicas[0].state is State.RUNNING
 
 
+def test_nothing_is_counted_of_what_does_not_run(runtime: Runtime, tmp_path: Path) -> None:
+    assert runtime.metrics(7, "adding-7") is None
+    runtime.deploy(adder_spec(tmp_path, 1))
+    wait_until(runtime, serving(1))
+    runtime.undeploy(7, "adding-7")
+
+    assert runtime.metrics(7, "adding-7") is None
+
+
+def test_all_replicas_count_together_and_each_for_itself(runtime: Runtime, tmp_path: Path) -> None:
+    runtime.deploy(adder_spec(tmp_path, 1, replicas=2))
+    port = wait_until(runtime, serving(1, replicas=2)).port
+
+    for x in range(6):  # a connection each
+        ask(port, x)
+
+    counted = metrics_of(runtime)
+    assert (counted.label, counted.pipeline, counted.replica_restarts) == ("adding-7", "adding", 0)
+    assert counted.total.requests == {200: 6}
+    assert (counted.total.batch_rows.sum, counted.total.log_rows) == (6, 6)
+    assert counted.total.steps.keys() == {"adder"}
+    assert counted.total.steps["adder"].count == counted.total.duration.count == 6
+    assert len(counted.replicas) == 2
+    assert sum((replica.counted for replica in counted.replicas), Counted()) == counted.total
+    assert [(r.in_flight, r.waiting) for r in counted.replicas] == [(0, 0), (0, 0)]
+
+
+def test_what_a_killed_replica_has_counted_stays(runtime: Runtime, tmp_path: Path) -> None:
+    runtime.deploy(adder_spec(tmp_path, 1, replicas=2))
+    before = wait_until(runtime, serving(1, replicas=2))
+    for x in range(6):
+        ask(before.port, x)
+    counted = metrics_of(runtime)
+    assert all(replica.counted.requests for replica in counted.replicas)
+
+    killed = before.replicas[0]
+    os.kill(killed.pid, signal.SIGKILL)
+    wait_until(runtime, lambda seen: serving(1, replicas=2)(seen) and killed.pid not in {r.pid for r in seen.replicas})
+
+    after = metrics_of(runtime)
+    assert after.total == counted.total
+    assert after.replica_restarts == 1
+    assert killed.name not in {r.name for r in after.replicas}
+    assert ask(before.port, 40) == 41
+    assert metrics_of(runtime).total.requests == {200: 7}
+
+
+def test_a_new_generation_counts_on_where_the_old_one_ended(runtime: Runtime, tmp_path: Path) -> None:
+    runtime.deploy(adder_spec(tmp_path, 1))
+    ask(wait_until(runtime, serving(1)).port, 1)
+
+    runtime.deploy(adder_spec(tmp_path, 2, models=(replace(adder(), name="another"),), linger_s=0.0))
+    ask(wait_until(runtime, serving(2)).port, 1)
+
+    counted = metrics_of(runtime)
+    assert counted.total.requests == {200: 2}
+    assert counted.total.steps["another"].count == 1
+    assert counted.replica_restarts == 0
+
+
 @pytest.mark.parametrize("label", ["../etc", "a/b", "", ".", "Upper-1", "a b"])
 def test_a_label_that_is_no_name_reaches_no_file(runtime: Runtime, label: str) -> None:
     with pytest.raises(BadInput, match="label is not a name"):
         runtime.undeploy(7, label)
     with pytest.raises(BadInput, match="label is not a name"):
         runtime.observe(7, label)
+    with pytest.raises(BadInput, match="label is not a name"):
+        runtime.metrics(7, label)

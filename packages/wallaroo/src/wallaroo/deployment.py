@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from wallaroo import _wait
+from wallaroo import _wait, metrics
 from wallaroo._endpoint import InferenceEndpoint
 from wallaroo._html import ObjectList, Row, fields, show_time, text_fields
 from wallaroo.model_config import ModelConfig
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from wallaroo.client import Client
+    from wallaroo.metrics import PipelineMetrics
     from wallaroo.model_version import ModelVersion
 
 STATUS_TIMEOUT_S = 5.0
@@ -79,6 +80,10 @@ class Deployment(Object):
     def status(self) -> dict[str, Any]:
         """Raises EntityNotFoundError when it is not deployed."""
         return status(self._client, self._get("label"))
+
+    def metrics(self) -> PipelineMetrics:
+        """As `Pipeline.metrics`."""
+        return metrics.get(self._client, {"label": self._get("label")}, self.pipeline_name())
 
     def wait_for_running(self, timeout: float | None = None) -> Deployment:
         """Raises WaitForDeployError."""

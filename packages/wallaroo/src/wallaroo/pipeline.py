@@ -13,7 +13,9 @@ from wallaroo import (
     deployment,
     deployment_config,
     engine_config,
+    export,
     logs,
+    metrics,
     model,
     pipeline_version,
 )
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
 
     from wallaroo.client import Client
     from wallaroo.engine_config import AnyAcceleration, Architecture
+    from wallaroo.metrics import PipelineMetrics
     from wallaroo.model_version import ModelVersion
     from wallaroo.workspace import Workspace
 
@@ -189,6 +192,14 @@ class Pipeline(Object):
             except EntityNotFoundError:
                 pass  # undeployed: said below
         return {"status": f"Pipeline {self.name()} is not deployed"}
+
+    def metrics(self) -> PipelineMetrics:
+        """What its deployment has counted: a table per step, `.to_pandas()` and `.plot()`.
+
+        Raises:
+            RuntimeError: the pipeline is not deployed.
+        """
+        return metrics.get(self._client, {"pipeline_id": self.id()}, self.name())
 
     def url(self) -> str:
         """Where it takes inferences: the replicas' own address while they run. Raises RuntimeError before a deploy."""
@@ -364,12 +375,15 @@ class Pipeline(Object):
     ) -> None:
         """Write the log to `{directory}/{file_prefix}-{n}.json` (JSON Lines) or `.arrow`, one file per schema.
 
+        Without dates the newest rows come first, with them the oldest. It ends at `limit` rows, or with the page that
+        reaches `data_size_limit`; a warning then says so. Files of these names are overwritten.
+
         Raises:
             ValueError: one date without the other, or a `data_size_limit` that is none.
         """
         query = logs.LogQuery(limit, start_datetime, end_datetime, dataset, dataset_exclude, dataset_separator)
-        export = logs.Export(directory, file_prefix or self.name(), logs.parse_size(data_size_limit), arrow)
-        logs.export(self._client, self._topic(valid), query, self._last_inference_ms(valid), export)
+        where = export.Export(directory, file_prefix or self.name(), data_size_limit, arrow)
+        export.run(self._client, self._topic(valid), query, self._last_inference_ms(valid), where)
 
     def get_topic_name(self) -> str:
         request = {"workspace_id": self._workspace_id, "pipeline_name": self.name()}

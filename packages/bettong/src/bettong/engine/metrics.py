@@ -28,14 +28,12 @@ if TYPE_CHECKING:
     NDArray = np.ndarray[Any, np.dtype[np.int64]]
 
 RING = 256
-# Slots of the counts of answers. AT_LIMIT is a 503 that says that the replica had its hands full; OTHER is no status.
-STATUSES = (200, 400, 401, 404, 405, 408, 409, 413, 415, 421, 500, 503, 504, 507)
-AT_LIMIT, OTHER = -503, 0
-_SLOTS = {status: slot for slot, status in enumerate((*STATUSES, AT_LIMIT, OTHER))}
+AT_LIMIT = 0  # in place of a status: a 503 that says that the replica had its hands full
+_STATUSES = 600
 _TIME_EDGES, _ROW_EDGES = np.array(TIME_EDGES_NS, np.int64), np.array(ROW_EDGES, np.int64)
 _BUCKETS, _ROW_BUCKETS = len(TIME_EDGES_NS) + 1, len(ROW_EDGES) + 1
 _HEAD = 3  # cells before the restarts
-_FIXED = 4  # fields of a record before its times: slot, rows, log rows, log bytes
+_FIXED = 4  # fields of a record before its times: status, rows, log rows, log bytes
 _FIRST_TIMES = ("duration", "log", "encode", "parse")  # of a record; those of the steps follow
 
 
@@ -54,7 +52,7 @@ class Memory:
         self.steps = step_names(model.name for model in spec.models)
         self.times = len(_FIRST_TIMES) + len(self.steps)
         self.fields = _FIXED + self.times + 1
-        self.totals = len(_SLOTS) + 2 + _ROW_BUCKETS + 1 + self.times * (_BUCKETS + 1)
+        self.totals = _STATUSES + 2 + _ROW_BUCKETS + 1 + self.times * (_BUCKETS + 1)
         self.first_total = _HEAD + len(self.steps)
         self.first_record = self.first_total + 2 * self.totals
         self.map = mmap.mmap(-1, 8 * (self.first_record + RING * self.fields))
@@ -113,7 +111,7 @@ class Recorder:
         """Count one answer.
 
         Args:
-            status: one of STATUSES or AT_LIMIT; any other counts as OTHER.
+            status: of HTTP, or AT_LIMIT.
             rows: answered with.
             log_rows, log_bytes: written to the logs for it.
             duration_ns, log_ns, encode_ns: how long it took; 0 is a stage that it did not reach.
@@ -121,11 +119,11 @@ class Recorder:
         """
         if len(elapsed_ns) != self._times:
             elapsed_ns = (*elapsed_ns[: self._times], *[0] * (self._times - len(elapsed_ns)))
-        slot, at = _SLOTS.get(status, _SLOTS[OTHER]), self._at
+        at = self._at
         self._pack(
             self._map,
             at,
-            slot,
+            status,
             rows,
             log_rows,
             log_bytes,
@@ -165,11 +163,11 @@ class Recorder:
 
 
 def add_up(totals: NDArray, records: NDArray, times: int) -> None:
-    """Add records to totals, in place: counts of slots | log rows, log bytes | rows: buckets, sum | times: buckets of
+    """Add records to totals, in place: answers by status | log rows, log bytes | rows: buckets, sum | times: buckets of
     each, sums."""
-    slots, answered = totals[: len(_SLOTS)], records[:, 0] == 0
-    slots += np.bincount(records[:, 0], minlength=len(_SLOTS))
-    at = len(_SLOTS)
+    totals[:_STATUSES] += np.bincount(records[:, 0], minlength=_STATUSES)
+    answered = records[:, 0] == 200
+    at = _STATUSES
     totals[at : at + 2] += records[:, 2:4].sum(axis=0)
     at += 2
     rows = records[answered, 1]
@@ -185,10 +183,9 @@ def add_up(totals: NDArray, records: NDArray, times: int) -> None:
 def _told(totals: NDArray, steps: tuple[str, ...], restarts: list[int]) -> Counted:
     """Totals as values."""
     cells = totals.tolist()
-    answers = dict(zip(_SLOTS, cells, strict=False))
-    rejected = answers.pop(AT_LIMIT)
-    answers[503] += rejected
-    at = len(_SLOTS)
+    rejected, cells[AT_LIMIT] = cells[AT_LIMIT], 0
+    cells[503] += rejected
+    at = _STATUSES
     log_rows, log_bytes = cells[at : at + 2]
     at += 2
     batch_rows = Histogram(ROW_EDGES, tuple(cells[at : at + _ROW_BUCKETS]), cells[at + _ROW_BUCKETS])
@@ -201,7 +198,7 @@ def _told(totals: NDArray, steps: tuple[str, ...], restarts: list[int]) -> Count
     ]
     by_stage = dict(zip(_FIRST_TIMES, histograms, strict=False))
     return Counted(
-        requests={status: n for status, n in answers.items() if n},
+        requests={status: n for status, n in enumerate(cells[:_STATUSES]) if n},
         rejected=rejected,
         log_rows=log_rows,
         log_bytes=log_bytes,
