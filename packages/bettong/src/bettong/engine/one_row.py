@@ -97,9 +97,12 @@ class OneRow:
 
     def takes(self, outputs: Sequence[NDArray]) -> bool:
         """Whether outputs are what the output schema says."""
-        return len(outputs) == len(self._outputs) and all(
-            column.fits(array) for column, array in zip(self._outputs, outputs, strict=True)
-        )
+        if len(outputs) != len(self._outputs):
+            return False
+        for column, array in zip(self._outputs, outputs, strict=True):  # a third of the time of all(...)
+            if not column.fits(array):
+                return False
+        return True
 
 
 def encode_row(shape: AnswerShape, dataset: Dataset, values: Sequence[NDArray], shared: Callable[[str], Any]) -> bytes:

@@ -147,7 +147,7 @@ class SegmentFile:
             Unavailable: the operating system refused for another reason.
             After either, the segment is as it was before the call, or `broken` and still readable up to there.
         """
-        total = sum(len(part) for part in parts)
+        total = sum(map(len, parts))
         try:
             written = os.writev(self.fd, parts)
             if written < total:

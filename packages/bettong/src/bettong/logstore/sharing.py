@@ -77,10 +77,13 @@ def row_form(shape: LogShape) -> RowForm | None:
 
 def row_fits(form: RowForm, values: Sequence[NDArray[Any]]) -> bool:
     """Whether `values` are one row of that form."""
-    return len(values) == len(form) and all(
-        array.dtype == dtype and array.ndim == dims and array.shape[0] == 1 and (size is None or array.shape[1] == size)
-        for array, (dtype, dims, size) in zip(values, form, strict=True)
-    )
+    if len(values) != len(form):
+        return False
+    for array, (dtype, dims, size) in zip(values, form, strict=True):
+        shape = array.shape
+        if array.dtype != dtype or len(shape) != dims or shape[0] != 1 or (size is not None and shape[1] != size):
+            return False
+    return True
 
 
 def said_row(shared: Sequence[Any], values: Sequence[NDArray[Any]]) -> tuple[bytes, bytes]:
