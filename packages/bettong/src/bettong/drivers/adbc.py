@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import adbc_driver_manager as adbc
@@ -24,11 +24,19 @@ class Connection:
     def __init__(self, library: str, uri: str, translate: Translate) -> None:
         """Connect. Raises what `translate` makes of a failure."""
         self._translate = translate
+        self._statements: list[Any] = []  # open ones; a connection closes only after them
         with self._translated(""):
             self._database = adbc.AdbcDatabase(driver=library, uri=uri)
             self._connection = adbc.AdbcConnection(self._database)
 
+    def translate_by(self, translate: Translate) -> None:
+        """From now on; a database speaks of its statements in another way than of its connections."""
+        self._translate = translate
+
     def close(self) -> None:
+        """Streams that were not read to their end end here."""
+        while self._statements:
+            self._statements.pop().close()
         self._connection.close()
         self._database.close()
 
@@ -49,31 +57,33 @@ class Connection:
         """The columns that a query would give. It is prepared, not run."""
         statement = self._statement(sql, (), {})
         with self._translated(sql):
-            return pa.schema(statement.execute_schema())
+            schema = pa.schema(statement.execute_schema())
+            self._close(statement)
+        return schema
 
     def prepare(self, sql: str) -> None:
         """Have the database look at a statement without running it. Raises what it finds wrong."""
         statement = self._statement(sql, (), {})
         with self._translated(sql):
             statement.prepare()
-            statement.close()
+            self._close(statement)
 
     def execute(self, sql: str, parameters: tuple[Any, ...] = ()) -> None:
         statement = self._statement(sql, parameters, {})
         with self._translated(sql):
             statement.execute_update()
-            statement.close()
+            self._close(statement)
 
     def ingest(self, table: str, rows: pa.RecordBatchReader, **options: str) -> None:
         """Append a stream to a table that is there; its columns are named by the stream's."""
-        statement = adbc.AdbcStatement(self._connection)
+        statement = self._new_statement()
         with self._translated(table):
             statement.set_options(
                 **{"adbc.ingest.target_table": table, "adbc.ingest.mode": "adbc.ingest.mode.append", **options}
             )
             statement.bind_stream(rows)
             statement.execute_update()
-            statement.close()
+            self._close(statement)
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -85,14 +95,15 @@ class Connection:
             with self._translated(""):
                 self._connection.commit()
         except BaseException:
-            with self._translated(""):
+            # A broken connection rolls back by itself, and the first error is the one to tell.
+            with suppress(adbc.Error):
                 self._connection.rollback()
             raise
-        finally:
+        with self._translated(""):
             self._connection.set_autocommit(True)
 
     def _statement(self, sql: str, parameters: tuple[Any, ...], options: dict[str, str]) -> Any:
-        statement = adbc.AdbcStatement(self._connection)
+        statement = self._new_statement()
         with self._translated(sql):
             if options:
                 statement.set_options(**options)
@@ -101,10 +112,20 @@ class Connection:
                 statement.bind_stream(pa.RecordBatchReader.from_batches(row.schema, [row]))
         return statement
 
+    def _new_statement(self) -> Any:
+        statement = adbc.AdbcStatement(self._connection)
+        self._statements.append(statement)
+        return statement
+
+    def _close(self, statement: Any) -> None:
+        if statement in self._statements:
+            self._statements.remove(statement)
+            statement.close()
+
     def _streamed(self, reader: pa.RecordBatchReader, statement: Any, sql: str) -> Iterator[pa.RecordBatch]:
         with self._translated(sql):
             yield from reader
-        statement.close()
+            self._close(statement)
 
     @contextmanager
     def _translated(self, sql: str) -> Iterator[None]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, get_args
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, get_args
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, SecretStr, ValidationError
 
@@ -10,7 +11,7 @@ from bettong.domain.drivers import DriverInfo
 from bettong.errors import BadInput
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
     from pydantic.fields import FieldInfo
     from pydantic_core import ErrorDetails
@@ -24,7 +25,9 @@ _UNSAFE = frozenset({"union_tag_invalid"})  # pydantic's own words for these rep
 class Details(BaseModel):
     """What the details of every driver of ours share: fields that it does not know are other people's business."""
 
-    model_config = ConfigDict(extra="ignore", frozen=True, hide_input_in_errors=True, str_strip_whitespace=False)
+    model_config = ConfigDict(extra="ignore", frozen=True, hide_input_in_errors=True)
+
+    stand_ins: ClassVar[Mapping[str, tuple[str, ...]]] = {}  # fields that another one can stand for, by its name
 
 
 def check(model: type[BaseModel], kind: str, values: Mapping[str, Any]) -> BaseModel:
@@ -46,6 +49,8 @@ def check_beside(model: type[BaseModel], kind: str, values: Mapping[str, Any], u
     Raises:
         BadInput: another field is missing or does not fit.
     """
+    stand_ins: Mapping[str, tuple[str, ...]] = getattr(model, "stand_ins", {})
+    unknown = unknown.union(*(stand_ins.get(name, ()) for name in unknown))
     try:
         model.model_validate(values)
         return

@@ -65,7 +65,7 @@ def scalar_form(kind: pa.DataType) -> pa.DataType | None:
     if types.is_timestamp(kind):
         return pa.timestamp("us", "UTC" if kind.tz else None)
     if types.is_duration(kind):
-        return pa.int64()
+        return pa.duration("us")
     if types.is_boolean(kind) or types.is_integer(kind) or types.is_floating(kind):
         return kind
     if types.is_string(kind) or types.is_binary(kind) or types.is_decimal(kind):
@@ -95,7 +95,14 @@ def cast_array(array: Any, kind: pa.DataType, name: str) -> Any:
             return json_texts(array)
         if types.is_binary(array.type) and types.is_string(kind):
             return pc.cast(array, kind)
-        finer = types.is_timestamp(array.type) or types.is_time(array.type) or types.is_decimal(array.type)
+        if types.is_duration(array.type) and types.is_integer(kind):  # in microseconds, whatever it was in
+            return pc.cast(pc.cast(array, pa.duration("us"), safe=False), kind)
+        finer = (
+            types.is_duration(array.type)
+            or types.is_timestamp(array.type)
+            or types.is_time(array.type)
+            or types.is_decimal(array.type)
+        )
         return pc.cast(array, kind, safe=not (finer and not types.is_integer(kind)))
     except (pa.ArrowException, NotImplementedError):
         raise BadInput(

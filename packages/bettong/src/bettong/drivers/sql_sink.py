@@ -128,9 +128,12 @@ class SqlSink(ABC):
         return self.append(table, rows)
 
     @contextmanager
-    def loading(self, rows: pa.RecordBatchReader, keys: tuple[str, ...] = ()) -> Iterator[Rows]:
-        """The rows in the types that the database takes. What went wrong with the rows themselves comes out whole."""
-        cast = Rows(rows, schema_for(rows.schema, self.form), keys)
+    def loading(
+        self, rows: pa.RecordBatchReader, keys: tuple[str, ...] = (), schema: pa.Schema | None = None
+    ) -> Iterator[Rows]:
+        """The rows in the types of `schema`, or those that the database takes. What went wrong with the rows themselves
+        comes out whole."""
+        cast = Rows(rows, schema or schema_for(rows.schema, self.form), keys)
         try:
             yield cast
         except Exception:

@@ -105,6 +105,8 @@ class SqliteSource(SqlSink):
 
     def form(self, kind: pa.DataType) -> pa.DataType:
         flat = scalar_form(kind)
+        if flat is not None and pa.types.is_duration(flat):
+            return pa.int64()
         if flat is None or pa.types.is_temporal(flat) or pa.types.is_decimal(flat):
             return pa.string()
         return flat

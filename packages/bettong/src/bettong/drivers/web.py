@@ -6,7 +6,6 @@ from __future__ import annotations
 import base64
 import ssl
 import time
-import zlib
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -16,6 +15,7 @@ import httpcore
 
 from bettong.domain.drivers import Egress
 from bettong.drivers import egress as reach
+from bettong.drivers.packing import inflated
 from bettong.errors import BadInput, TooLarge, Unavailable
 
 if TYPE_CHECKING:
@@ -153,7 +153,7 @@ def get(
                 answered = {name.decode("latin-1").lower(): v.decode("latin-1") for name, v in response.headers}
                 place = answered.get("location")
                 if response.status not in (301, 302, 303, 307, 308) or place is None:
-                    chunks = _bounded(_unpacked(_read(response, address.host), answered), max_bytes)
+                    chunks = _bounded(_unpacked(_read(response, address.host, timeout_s), answered), max_bytes)
                     yield Answer(response.status, answered, chunks, urlsplit(address.target).path)
                     return
             there = parse(urljoin(_text(address), place))
@@ -229,6 +229,15 @@ def _asked(
     raise translated
 
 
+def _read(response: httpcore.Response, host: str, timeout_s: float) -> Iterator[bytes]:
+    try:
+        yield from response.iter_stream()
+        return
+    except (httpcore.NetworkError, httpcore.TimeoutException, httpcore.ProtocolError) as failed:
+        translated = _translated(failed, host, timeout_s)
+    raise translated
+
+
 def _translated(failed: Exception, host: str, timeout_s: float) -> BadInput | Unavailable:
     cause = failed.__cause__ or failed.__context__
     if isinstance(failed, (UnicodeError, ValueError, httpcore.LocalProtocolError)):
@@ -244,11 +253,7 @@ def _translated(failed: Exception, host: str, timeout_s: float) -> BadInput | Un
     return Unavailable(f"The connection to '{host}' broke.", "Try again.")
 
 
-def _read(response: httpcore.Response, host: str) -> Iterator[bytes]:
-    yield from response.iter_stream()
-
-
-def _unpacked(chunks: Iterator[bytes], headers: Mapping[str, str]) -> Iterator[bytes]:
+def _unpacked(chunks: Iterable[bytes], headers: Mapping[str, str]) -> Iterator[bytes]:
     coding = headers.get("content-encoding", "identity").strip().lower()
     if coding in ("", "identity"):
         yield from chunks
@@ -256,24 +261,6 @@ def _unpacked(chunks: Iterator[bytes], headers: Mapping[str, str]) -> Iterator[b
     if coding not in ("gzip", "x-gzip", "deflate"):
         raise Unavailable("The answer has a content coding that was not asked for.", "Use a server that sends gzip.")
     yield from inflated(chunks)
-
-
-def inflated(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """Unpack gzip or zlib data piece by piece, a bounded piece at a time. Raises Unavailable when it is broken."""
-    unpacker = zlib.decompressobj(47)
-    try:
-        for chunk in chunks:
-            rest = chunk
-            while rest:
-                yield unpacker.decompress(rest, 2**20)
-                rest = unpacker.unconsumed_tail
-                if unpacker.eof and unpacker.unused_data:  # gzip members may follow one another
-                    rest, unpacker = unpacker.unused_data, zlib.decompressobj(47)
-        yield unpacker.flush()
-    except zlib.error:
-        raise Unavailable("The packed data cannot be unpacked.", "Look at what was written there.") from None
-    if not unpacker.eof:
-        raise Unavailable("The packed data ends too early.", "Look at what was written there.")
 
 
 def _bounded(chunks: Iterator[bytes], max_bytes: int) -> Iterator[bytes]:

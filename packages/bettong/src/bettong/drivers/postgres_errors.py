@@ -1,0 +1,107 @@
+"""PostgreSQL's refusals in our words, by its five-letter codes."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from bettong.drivers import sql_errors
+from bettong.errors import BadInput, BettongError, NotFound, Unavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+KIND = "PostgreSQL"
+_CODES: dict[str, Callable[[str], BettongError]] = {
+    "28000": lambda _: sql_errors.no_login(KIND),
+    "28P01": lambda _: sql_errors.no_login(KIND),
+    "3D000": lambda _: sql_errors.no_database(KIND),
+    "3F000": lambda name: NotFound(f"{KIND} has no such schema{name}.", "Browse the connection to see its schemas."),
+    "42P01": lambda name: sql_errors.no_table(KIND, name),
+    "42703": lambda name: sql_errors.no_column(KIND, name),
+    "42883": lambda name: sql_errors.no_function(KIND, name),
+    "42501": lambda name: sql_errors.no_right(KIND, f": {name.strip()}" if name else ""),
+    "42601": lambda name: sql_errors.bad_sql(KIND, name),
+    "42804": lambda _: sql_errors.bad_values(KIND),
+    "42P10": lambda _: sql_errors.no_unique(KIND),
+    "25006": lambda _: sql_errors.read_only(KIND),
+    "57014": lambda _: sql_errors.too_slow(KIND),
+    "53300": lambda _: sql_errors.busy(KIND),
+    "55P03": lambda _: sql_errors.busy(KIND),
+    "40001": lambda _: sql_errors.busy(KIND),
+    "40P01": lambda _: sql_errors.busy(KIND),
+    "23505": lambda _: sql_errors.constraint(KIND, "one with the same key is there"),
+    "23502": lambda _: sql_errors.constraint(KIND, "a column that needs a value has none"),
+    "23503": lambda _: sql_errors.constraint(KIND, "it refers to a row that is not there"),
+}
+_CLASSES: dict[str, Callable[[str], BettongError]] = {
+    "08": lambda _: sql_errors.broken(KIND),
+    "57": lambda _: sql_errors.broken(KIND),
+    "22": lambda _: sql_errors.bad_values(KIND),
+    "23": lambda _: sql_errors.constraint(KIND, "it breaks a constraint of the table"),
+    "42": lambda name: sql_errors.bad_sql(KIND, name),
+    "53": lambda _: sql_errors.busy(KIND),
+}
+# Errors in the middle of a stream come without their code, in English where the server speaks it.
+_WORDS = {
+    "due to statement timeout": "57014",
+    "canceling statement": "57014",
+    "division by zero": "22012",
+    "out of range": "22003",
+    "invalid input syntax": "22P02",
+    "terminating connection": "57P01",
+    "server closed the connection": "08006",
+    "no connection to the server": "08006",
+}
+_LOGIN = {
+    "password authentication failed": "28P01",
+    "no password supplied": "28P01",
+    "no pg_hba.conf entry": "28000",
+    "role ": "28000",
+    "database ": "3D000",
+    "too many clients": "53300",
+    "remaining connection slots": "53300",
+}
+
+
+def translated(failed: BaseException, query: str) -> BettongError:
+    """What a statement of ours or of a person met with."""
+    text = str(failed)
+    code = getattr(failed, "sqlstate", None) or _code_in(text)
+    primary = next((v.decode(errors="replace") for k, v in _diagnosis(failed) if b"MESSAGE_PRIMARY" in k), text)
+    name = sql_errors.named(primary, query)
+    if code in _CODES:
+        return _CODES[code](name)
+    if code and code[:2] in _CLASSES:
+        return _CLASSES[code[:2]](name)
+    if not code and "libpq" in text:
+        return sql_errors.broken(KIND)
+    return sql_errors.other(KIND, code or type(failed).__name__)
+
+
+def no_connection(failed: BaseException, query: str) -> BettongError:
+    """Why there is no connection. libpq gives no code for it, only a text, which may name anything."""
+    text = str(failed)
+    if "SSL" in text or "certificate" in text or "TLS" in text:
+        return Unavailable(
+            f"{KIND} and this connection do not agree about TLS.", "Test the connection, and check sslmode and ssl_ca."
+        )
+    if "timeout expired" in text:
+        return Unavailable(f"{KIND} did not take the login in time.", "Try again, or look at that server.")
+    for words, code in _LOGIN.items():
+        if words in text:
+            return _CODES[code]("")
+    if "FATAL" in text:
+        return BadInput(f"{KIND} refused the login.", "Check user, password and database.")
+    return sql_errors.broken(KIND)
+
+
+def _diagnosis(failed: BaseException) -> list[tuple[bytes, bytes]]:
+    return [(bytes(k, "utf-8") if isinstance(k, str) else k, v) for k, v in getattr(failed, "details", None) or []]
+
+
+def _code_in(text: str) -> str:
+    found = re.search(r"SQLSTATE: ([0-9A-Z]{5})", text)
+    if found:
+        return found.group(1)
+    return next((code for words, code in _WORDS.items() if words in text), "")

@@ -1,0 +1,63 @@
+"""PostgreSQL's way into TLS: it is asked for in the clear, and the server says whether it has it."""
+
+from __future__ import annotations
+
+import ssl
+import struct
+import tempfile
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from bettong.drivers import egress as reach
+from bettong.drivers import web
+from bettong.errors import Unavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_SSL_REQUEST = struct.pack(">II", 8, 80877103)
+
+
+def shake_hands(target: reach.Target, sslmode: str, authority: str, timeout_s: float) -> str:
+    """What a login with this `sslmode` meets; the protocol it came to, in words. Raises Unavailable when it cannot."""
+    with reach.connect(target, timeout_s) as raw:
+        try:
+            raw.sendall(_SSL_REQUEST)
+            answer = raw.recv(1)
+        except OSError:
+            raise Unavailable(f"'{target.host}' does not answer as PostgreSQL does.", "Check host and port.") from None
+        if answer == b"N" and sslmode == "prefer":
+            return "the server has none, and sslmode does not demand it"
+        if answer != b"S":
+            said = "has no TLS" if answer == b"N" else "does not answer as PostgreSQL does"
+            raise Unavailable(f"'{target.host}' {said}.", "Check host, port and sslmode.")
+        try:
+            with _context(sslmode, authority).wrap_socket(raw, server_hostname=target.host) as wrapped:
+                return wrapped.version() or "TLS"
+        except (ssl.SSLError, OSError) as failed:
+            raise web.tls_failed(target.host, failed) from None
+
+
+@contextmanager
+def authority_file(sslmode: str, authority: str) -> Iterator[str]:
+    """The path of a file with the authorities to trust, for libpq; "" when it looks at none."""
+    if not sslmode.startswith("verify"):
+        yield ""
+        return
+    if not authority:
+        import certifi
+
+        yield certifi.where()
+        return
+    with tempfile.NamedTemporaryFile(suffix=".pem") as file:  # a public thing
+        file.write(authority.encode())
+        file.flush()
+        yield file.name
+
+
+def _context(sslmode: str, authority: str) -> ssl.SSLContext:
+    context = web.tls_context(authority)
+    context.check_hostname = sslmode == "verify-full"
+    if not sslmode.startswith("verify"):
+        context.verify_mode = ssl.CERT_NONE
+    return context

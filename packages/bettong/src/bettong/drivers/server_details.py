@@ -1,0 +1,53 @@
+"""The details of a database server, field by field or as one URI, as people keep them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from pydantic import AliasChoices, Field, SecretStr, model_validator
+
+from bettong.drivers.details import Details
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+class ServerDetails(Details):
+    """Host, login and database. What stands in `uri` counts where a field of its own is not given."""
+
+    schemes: ClassVar[tuple[str, ...]]
+    stand_ins: ClassVar[Mapping[str, tuple[str, ...]]] = {"uri": ("host", "user")}
+
+    host: str = Field(description="Name or address of the server.")
+    port: int = Field(ge=1, le=65535)
+    user: str = Field(validation_alias=AliasChoices("user", "username"))
+    password: SecretStr = SecretStr("")
+    database: str = Field("", validation_alias=AliasChoices("database", "dbname", "db"))
+    table: str = Field("", description="What is read when nothing else is asked for.")
+    uri: SecretStr | None = Field(
+        None, validation_alias=AliasChoices("uri", "url", "dsn"), description="All of them in one, instead of them."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_uri(cls, values: Any) -> Any:
+        uri = next((values[name] for name in ("uri", "url", "dsn") if values.get(name)), None)
+        if not isinstance(uri, str):
+            return values
+        try:
+            parts = urlsplit(uri)
+            port = parts.port
+        except ValueError:
+            parts, port = urlsplit(""), None
+        if parts.scheme not in cls.schemes or not parts.hostname:
+            raise ValueError(f"'uri' is not like {cls.schemes[0]}://user:password@host/database")
+        found = {
+            "host": parts.hostname,
+            "port": port,
+            "user": unquote(parts.username or ""),
+            "password": unquote(parts.password or ""),
+            "database": unquote(parts.path.removeprefix("/")),
+            **dict(parse_qsl(parts.query)),
+        }
+        return {**{name: value for name, value in found.items() if value}, **values}
