@@ -202,6 +202,11 @@ def test_a_pickle_is_found_in_a_zipped_folder_and_what_is_no_model_is_named(tmp_
         ),
         (b"ccollections\nNoSuchClass\n.", ValueError, r"does not load with the installed versions \(Python 3"),
         (b"\x80\x04oops", ValueError, "Zip it with a requirements.txt that pins the versions"),
+        (
+            b"\x80\x04\x8c\x10_sklearn_version\x94\x8c\x051.0.2\x94oops",
+            ValueError,
+            r"It was written with scikit-learn 1\.0\.2\.",
+        ),
     ],
 )
 def test_a_pickle_that_does_not_load_says_what_it_lacks(

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from typing import Any, List, Tuple
 
 PICKLES = (".pkl", ".pickle", ".joblib")
+READ_BYTES = 1 << 28
+_SKLEARN = re.compile(rb"_sklearn_version[^0-9]{1,12}?(\d+\.\d+(?:\.\w+)*)")
 
 
 def content_folder(folder: str) -> str:
@@ -53,8 +56,8 @@ def read_pickle(path: str) -> Any:
         ) from missing
     except Exception as failed:
         raise ValueError(
-            "%s does not load with the installed versions (%s): %s: %s. Zip it with a requirements.txt that pins the "
-            "versions that wrote it." % (name, _installed(), type(failed).__name__, failed)
+            "%s does not load with the installed versions (%s): %s: %s. %sZip it with a requirements.txt that pins the "
+            "versions that wrote it." % (name, _installed(), type(failed).__name__, failed, _written_with(path))
         ) from failed
 
 
@@ -67,6 +70,13 @@ def _load(path: str) -> Any:
         with open(path, "rb") as file:
             return pickle.load(file)
     return joblib.load(path)
+
+
+def _written_with(path: str) -> str:
+    """The release of scikit-learn that a pickle names as its own; "" where none is seen: it may be compressed."""
+    with open(path, "rb") as file:
+        match = _SKLEARN.search(file.read(READ_BYTES))
+    return "It was written with scikit-learn %s. " % match.group(1).decode() if match else ""
 
 
 def _installed() -> str:
