@@ -199,3 +199,45 @@ def test_a_log_query_that_does_not_hold_is_400(api: Api, topic: str, query: str)
     answered = api.send("bob", "POST", f"/v1/logs/topic/{topic}/records?{query}", json={})
 
     assert (answered.status_code, answered.json()["error"]) == (400, "bad_input")
+
+
+def test_a_query_over_logs_comes_back_as_an_arrow_stream(api: Api, platform: Platform, topic: str) -> None:
+    query = {"query": """select count(*) as rows, max("in.number") as highest from logs('rental')"""}
+
+    answer = api.send("ann", "POST", "/v1/api/logs/sql", json=query)
+
+    assert answer.status_code == 200
+    assert answer.headers["content-type"] == "application/vnd.apache.arrow.stream"
+    assert pa.ipc.open_stream(answer.content).read_all().num_rows == 1
+
+
+@pytest.mark.parametrize("workspace", [None, 1, 999])
+def test_to_a_stranger_the_log_in_a_query_is_not_found_as_one_that_is_not_there(
+    api: Api, topic: str, workspace: int | None
+) -> None:
+    told = [
+        api.send("eve", "POST", "/v1/api/logs/sql", json={"query": query, "workspace_id": workspace})
+        for query in ("from logs('rental')", "from logs('nothing')", "select 1 from logs('rental', valid := false)")
+    ]
+
+    assert [answer.status_code for answer in told] == [404, 404, 404]
+    assert len({answer.json()["msg"] for answer in told}) == 1
+
+
+@pytest.mark.parametrize(
+    ("query", "status", "words"),
+    [
+        ("select 1", 400, "names no log"),
+        ("select * from logs('rental'), read_text('/etc/passwd')", 400, "table function 'read_text'"),
+        ("select * from logs('rental'), range(100000000)", 413, "more than 1,000,000 rows"),
+        ("x" * 100_001, 400, "has 100001 characters"),
+        (" ".join(f"from logs('p{n}')" for n in range(11)), 400, "names 11 logs"),
+    ],
+)
+def test_a_query_that_cannot_be_answered_is_refused_in_words(
+    api: Api, topic: str, query: str, status: int, words: str
+) -> None:
+    answer = api.send("ann", "POST", "/v1/api/logs/sql", json={"query": query})
+
+    assert answer.status_code == status
+    assert words in answer.json()["msg"]

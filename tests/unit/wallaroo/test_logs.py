@@ -11,12 +11,10 @@ import pyarrow as pa
 import pytest
 from unit.wallaroo.stub import FakeClock, Reply, StubPlatform, error
 
-from wallaroo import inference, logs
+from wallaroo import inference
 from wallaroo.object import EntityNotFoundError
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from wallaroo import Client
     from wallaroo.pipeline import Pipeline
 
@@ -145,48 +143,6 @@ def test_logs_do_not_wait_for_ever(pipeline: Pipeline, platform: StubPlatform, c
     platform.on(TOPIC, page(time=[49, 48]))
     pipeline.logs()
     assert clock.slept == [1.0] * 5
-
-
-def test_export_follows_the_cursor_and_starts_a_file_per_schema(
-    pipeline: Pipeline, platform: StubPlatform, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    one: Any = {"out.a": [1.25, 2.5]}
-    two: Any = {"out.b": ["x", "y"]}
-    platform.on(TOPIC, page("RecordLimited", "c1", **one), page("SchemaChange", "c2", **one), page(**two))
-
-    pipeline.export_logs(tmp_path / "out", file_prefix="rows")
-
-    assert [asked.json for asked in platform.calls(TOPIC)] == [{}, {"cursor": "c1"}, {"cursor": "c2"}]
-    first = [json.loads(line) for line in (tmp_path / "out/rows-1.json").read_text().splitlines()]
-    assert [row["out.a"] for row in first] == [1.25, 2.5, 1.25, 2.5]
-    assert first[0]["time"] == 3
-    assert json.loads((tmp_path / "out/rows-2.json").read_text().splitlines()[0]) == {"time": 3, "out.b": "x"}
-    assert "different schemas" in capsys.readouterr().err
-
-
-def test_export_ends_at_its_limit_of_rows_or_bytes(
-    pipeline: Pipeline, platform: StubPlatform, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    platform.on(TOPIC, page("RecordLimited", "c"))
-
-    pipeline.export_logs(tmp_path, limit=3)
-    assert len((tmp_path / "rental-1.json").read_text().splitlines()) == 3
-    assert "larger limit" in capsys.readouterr().err
-
-    pipeline.export_logs(tmp_path, data_size_limit="0.05 kib", arrow=True)
-    assert pa.ipc.open_file(str(tmp_path / "rental-1.arrow")).read_all().num_rows == 4
-    assert "larger data_size_limit" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(("text", "size"), [("100MiB", 100 * 2**20), ("1 gib", 2**30), ("1.5KiB", 1536)])
-def test_sizes_are_read(text: str, size: int) -> None:
-    assert logs.parse_size(text) == size
-
-
-@pytest.mark.parametrize("text", ["100", "10MB", "0MiB", ""])
-def test_other_sizes_are_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="data_size_limit"):
-        logs.parse_size(text)
 
 
 @pytest.fixture

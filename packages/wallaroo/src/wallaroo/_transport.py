@@ -136,10 +136,19 @@ class Transport:
         return _json(self._call("GET", path, authorized=authorized, timeout_s=timeout_s), path)
 
     def post_raw(
-        self, path: str, params: Sequence[tuple[str, str]], accept: str, body: Mapping[str, Any] | None = None
+        self,
+        path: str,
+        params: Sequence[tuple[str, str]],
+        accept: str,
+        body: Mapping[str, Any] | None = None,
+        *,
+        timeout_s: float | None = None,
     ) -> bytes:
         """POST a JSON object and take the answer's bytes, in the format asked for."""
-        return self._call("POST", path, params=list(params), json=dict(body or {}), headers={"Accept": accept}).content
+        headers = {"Accept": accept}
+        return self._call(
+            "POST", path, timeout_s=timeout_s, params=list(params), json=dict(body or {}), headers=headers
+        ).content
 
     @contextmanager
     def stream(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import weakref
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from wallaroo import (
     _embedded,
@@ -16,6 +16,7 @@ from wallaroo import (
     deployment,
     logs,
     model,
+    sql,
     user,
     workspace,
 )
@@ -328,6 +329,26 @@ class Client:
         """One page of a topic, as `Pipeline.logs` gives it. Raises EntityNotFoundError."""
         query = logs.LogQuery(limit, start_datetime, end_datetime, dataset, dataset_exclude, dataset_separator)
         return logs.topic(self, topic, query, arrow)
+
+    def sql(
+        self, query: str, workspace: Workspace | str | None = None, *, as_: Literal["pandas", "arrow"] = "pandas"
+    ) -> Any:
+        """The rows of a SELECT over inference logs, which the platform runs with DuckDB.
+
+        A table is `logs('pipeline-name')`, or `logs('pipeline-name', valid := false)` for failed inferences. Its
+        columns have dots in their names, so they stand in double quotes: `select "in.count" from logs('rental')`. Rows
+        come in no order unless the query says one.
+
+        Args:
+            workspace: of the pipelines that the query names; the current one by default.
+            as_: "pandas" for a DataFrame, "arrow" for a Table.
+
+        Raises:
+            WallarooAPIError: 400 the query does not run, in words; 404 a pipeline is not there; 413 it would take more
+                time, memory or rows than a query may.
+            ValueError: `as_` is something else.
+        """
+        return sql.run(self, query, workspace, as_)
 
     def get_raw_logs(
         self,

@@ -1,13 +1,11 @@
-"""Reading inference logs back: one page into memory, or all of it into files."""
+"""Reading inference logs back: one page of a pipeline's log, or as many rows of a topic as are wanted."""
 
 from __future__ import annotations
 
 import json
-import re
 import sys
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -27,7 +25,6 @@ MAX_RAW_ROWS = 1_000_000
 MAX_PAGE_ROWS = 10_000
 FRESHNESS_LOOKS = 5
 FRESHNESS_PAUSE_S = 1.0
-_UNITS = {"kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}
 _MORE = "Warning: There are more logs available. Please set a larger limit or request a file using export_logs."
 _TOO_BIG = "Warning: Pipeline log size limit exceeded. Please request logs using export_logs"
 
@@ -54,7 +51,7 @@ class LogQuery:
             raise ValueError("Please provide both start_datetime and end_datetime, or neither of them.")
         for name, moment in (("start_datetime", self.start), ("end_datetime", self.end)):
             if moment is not None and moment.tzinfo is None:
-                _warn(f"Warning: {name} has no time zone and is taken as UTC. Pass an aware datetime to be sure.")
+                warn(f"Warning: {name} has no time zone and is taken as UTC. Pass an aware datetime to be sure.")
 
     @property
     def dated(self) -> bool:
@@ -90,75 +87,19 @@ class Page:
     next: dict[str, Any] | None
 
 
-@dataclass(frozen=True)
-class Export:
-    directory: str | Path
-    file_prefix: str
-    max_bytes: int
-    arrow: bool
-
-    def write(self, number: int, tables: Sequence[pa.Table]) -> None:
-        folder = Path(self.directory)
-        folder.mkdir(parents=True, exist_ok=True)
-        path = folder / f"{self.file_prefix}-{number}.{'arrow' if self.arrow else 'json'}"
-        if self.arrow:
-            path.write_bytes(inference.table_to_ipc(inference.join(tables, as_table=True)))
-        else:
-            path.write_bytes(b"".join(line + b"\n" for table in tables for line in _json_lines(table)))
-
-    def size(self, table: pa.Table) -> int:
-        return int(table.nbytes) if self.arrow else sum(map(len, _json_lines(table)))
-
-
 def read(client: Client, topic: str, query: LogQuery, newest_ms: int | None, arrow: bool) -> Any:
     """One page, as a DataFrame or a Table; says on stderr what is missing from it."""
-    _wait_until_logged(client, topic, newest_ms)
+    wait_until_logged(client, topic, newest_ms)
     limit = DEFAULT_LIMIT if query.limit is None and not query.dated else query.limit
-    page = _page(client, topic, query.params(limit and min(limit, MAX_PAGE_ROWS)), {})
+    page = _page(client, topic, query.params(page_size_of(limit, None)), {})
     if page is None:
         import pyarrow as pa
 
         page = Page(pa.table({}), "All", None)
     for warning in _warnings(page, query):
-        _warn(warning)
-    table = _shown(page.table, query)
+        warn(warning)
+    table = shown(page.table, query)
     return table if arrow else table.to_pandas()
-
-
-def export(client: Client, topic: str, query: LogQuery, newest_ms: int | None, export: Export) -> None:
-    """Write pages to files until there are no more, or the limit or the size is reached."""
-    _wait_until_logged(client, topic, newest_ms)
-    files: list[list[pa.Table]] = [[]]
-    rows = size = 0
-    reason = "All"
-    for page in _pages(client, topic, query):
-        table = page.table if query.limit is None else page.table.slice(0, query.limit - rows)
-        shown = _shown(table, query)
-        rows, size = rows + table.num_rows, size + export.size(shown)
-        files[-1].append(shown)
-        if not rows - table.num_rows:
-            _warn_of_dropped(table)
-        if page.next is None:
-            break
-        if query.limit is not None and rows >= query.limit:
-            reason = "RecordLimited"
-            break
-        if size >= export.max_bytes:
-            reason = "ByteLimited"
-            break
-        if page.status == "SchemaChange":
-            files.append([])
-    for number, tables in enumerate(filter(None, files), start=1):
-        export.write(number, tables)
-    if reason == "RecordLimited":
-        _warn("Warning: There are more logs available. Please set a larger limit to export more data.")
-    if reason == "ByteLimited":
-        _warn(
-            f"Warning: The data size limit of {export.max_bytes} bytes was reached. Exported {rows} {query.end_word} "
-            "records. Please set a larger data_size_limit to export more data."
-        )
-    if len(files) > 1:
-        _warn("Note: The logs with different schemas are written to separate files in the provided directory.")
 
 
 def topic(client: Client, name: str, query: LogQuery, arrow: bool) -> Any:
@@ -185,28 +126,17 @@ def raw(
     _check_topic(client, name)
     tables: list[pa.Table] = []
     rows = 0
-    for page in _pages(client, name, query, min(limit, MAX_PAGE_ROWS)):
+    for page in pages(client, name, query, min(limit, MAX_PAGE_ROWS)):
         table = page.table if model_name is None else _of_model(page.table, model_name)
         table = table.slice(0, limit - rows)
         rows += table.num_rows
         if table.num_rows:
             tables.append(table)
         if verbose:
-            _warn(f"{name}: {rows} rows so far")
+            warn(f"{name}: {rows} rows so far")
         if rows == limit:
             break
     return tables
-
-
-def parse_size(text: str) -> int:
-    """Bytes of a size such as "100MiB". Raises ValueError when it is none, or zero."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?) ?(KiB|MiB|GiB|TiB)", text.strip(), re.IGNORECASE)
-    if not match:
-        raise ValueError(f"data_size_limit is '{text}'. Write it as a number and a unit, KiB to TiB: '100MiB'.")
-    size = int(float(match[1]) * _UNITS[match[2].lower()])
-    if size <= 0:
-        raise ValueError("data_size_limit must be positive.")
-    return size
 
 
 def topic_of(client: Client, pipeline_pk_id: int) -> str:
@@ -236,7 +166,12 @@ def _of_model(table: pa.Table, model_name: str) -> pa.Table:
     return table.filter([model.get("model_name") == model_name for model in last_models])
 
 
-def _pages(client: Client, topic: str, query: LogQuery, page_size: int | None = None) -> Iterator[Page]:
+def page_size_of(limit: int | None, unlimited: int | None = MAX_PAGE_ROWS) -> int | None:
+    """How many rows to ask for at once."""
+    return unlimited if limit is None else min(limit, MAX_PAGE_ROWS)
+
+
+def pages(client: Client, topic: str, query: LogQuery, page_size: int | None = None) -> Iterator[Page]:
     position: dict[str, Any] | None = {}
     while position is not None:
         page = _page(client, topic, query.params(page_size), position)
@@ -259,7 +194,7 @@ def _page(client: Client, topic: str, params: Sequence[tuple[str, str]], positio
     return Page(table.replace_schema_metadata(None), state.get("status", "All"), state.get("next"))
 
 
-def _wait_until_logged(client: Client, topic: str, newest_ms: int | None) -> None:
+def wait_until_logged(client: Client, topic: str, newest_ms: int | None) -> None:
     """Give the log a few seconds to hold the last inference of this client; normally it does at once."""
     if newest_ms is None:
         return
@@ -272,7 +207,7 @@ def _wait_until_logged(client: Client, topic: str, newest_ms: int | None) -> Non
         client._clock.sleep(FRESHNESS_PAUSE_S)
 
 
-def _shown(table: pa.Table, query: LogQuery) -> pa.Table:
+def shown(table: pa.Table, query: LogQuery) -> pa.Table:
     if query.with_metadata:
         return table
     return table.select([name for name in table.column_names if not name.startswith("metadata")])
@@ -294,9 +229,9 @@ def _warnings(page: Page, query: LogQuery) -> Iterable[str]:
         yield _dropped_words(dropped)
 
 
-def _warn_of_dropped(table: pa.Table) -> None:
+def warn_of_dropped(table: pa.Table) -> None:
     if dropped := _dropped(table):
-        _warn(_dropped_words(dropped))
+        warn(_dropped_words(dropped))
 
 
 def _dropped(table: pa.Table) -> list[str]:
@@ -314,9 +249,5 @@ def _dropped_words(dropped: Sequence[str]) -> str:
     )
 
 
-def _json_lines(table: pa.Table) -> list[bytes]:
-    return [inference.dump(row) for row in table.to_pylist()]
-
-
-def _warn(text: str) -> None:
+def warn(text: str) -> None:
     sys.stderr.write(f"{text}\n")

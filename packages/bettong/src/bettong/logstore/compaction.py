@@ -41,7 +41,7 @@ from bettong.logstore.reader import size_of
 from bettong.logstore.segment import Ending
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from bettong.logstore.index import Chunk, Snapshot
@@ -186,7 +186,8 @@ def _compact_segment(entry: SegmentEntry, now_s: float) -> bool:
         last_ms = max(chunk.last_ms for chunk in snapshot.chunks)
         temporary = entry.path.with_suffix(TEMPORARY)
         temporary.mkdir(mode=0o700)
-        _write_part(temporary, entry, snapshot, now_s)
+        for path in write_part(temporary, entry, snapshot, {COMPACTED_AT: f"{now_s:.3f}".encode()}):
+            _sync(path)
         sync_folder(temporary)
         os.rename(temporary, entry.path.with_name(part_name(entry.number, first_ms, last_ms, snapshot.rows)))
         sync_folder(entry.path.parent)
@@ -194,29 +195,26 @@ def _compact_segment(entry: SegmentEntry, now_s: float) -> bool:
     return bool(snapshot.rows)
 
 
-def _write_part(folder: Path, entry: SegmentEntry, snapshot: Snapshot, now_s: float) -> None:
-    """One Parquet file per schema: rows in order of arrival, with their number in the segment beside them."""
+def write_part(folder: Path, entry: SegmentEntry, snapshot: Snapshot, about: Mapping[bytes, bytes]) -> Collection[Path]:
+    """One Parquet file per schema: rows in order of arrival, with their number in the segment beside them. `about` goes
+    into their metadata. The files, which are not synced."""
     writers: dict[Path, pq.ParquetWriter] = {}
     try:
         for at, group in row_groups(snapshot.chunks):
             path = folder / f"{at:04d}.parquet"
             if path not in writers:
-                writers[path] = _open_parquet(path, group[0].schema, now_s)
+                writers[path] = open_parquet(path, group[0].schema, about)
             writers[path].write_table(_rows(entry, group), row_group_size=2**31 - 1)
     finally:
         for writer in writers.values():
             writer.close()
-    for path in writers:
-        fd = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)
+    return writers.keys()
 
 
-def _open_parquet(path: Path, schema: pa.Schema, now_s: float) -> pq.ParquetWriter:
-    about = {SCHEMA_KEY: base64.b64encode(schema.serialize()), COMPACTED_AT: f"{now_s:.3f}".encode()}
-    stored = schema.append(pa.field(ROW_COLUMN, pa.int64(), nullable=False)).with_metadata(about)
+def open_parquet(path: Path, schema: pa.Schema, about: Mapping[bytes, bytes]) -> pq.ParquetWriter:
+    """A writer of rows of `schema` with their numbers (`_row`) behind, in the form of a part's files."""
+    told = {SCHEMA_KEY: base64.b64encode(schema.serialize()), **about}
+    stored = schema.append(pa.field(ROW_COLUMN, pa.int64(), nullable=False)).with_metadata(told)
     return pq.ParquetWriter(path, stored, compression="zstd", write_page_checksum=True)
 
 
@@ -225,6 +223,14 @@ def _rows(entry: SegmentEntry, group: Sequence[Chunk]) -> pa.Table:
     rows = pa.concat_tables([block.all() for block in blocks])
     numbers = np.concatenate([np.arange(block.first_row, block.last_row + 1) for block in blocks])
     return rows.append_column(pa.field(ROW_COLUMN, pa.int64(), nullable=False), pa.array(numbers, pa.int64()))
+
+
+def _sync(path: Path) -> None:
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
 
 
 def _sized(entry: Entry) -> Sized:

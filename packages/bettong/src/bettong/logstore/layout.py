@@ -137,7 +137,7 @@ def partitions(topic_folder: Path) -> list[str]:
 
 def topics(folder: Path) -> list[str]:
     """Names of all topics of a log folder, [] when there is no folder."""
-    return partitions(folder)
+    return [name for name in partitions(folder) if is_name(name)]
 
 
 @contextmanager

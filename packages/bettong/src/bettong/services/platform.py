@@ -36,6 +36,7 @@ class Services:
     pipelines: PipelineService
     deployments: DeploymentService
     logs: LogService
+    log_queries: LogQueryService
     metrics: MetricsService
 
 

@@ -1,20 +1,25 @@
 """Inference logs: pages of rows, and where a pipeline's log is."""
 
-from typing import Annotated, Any, Literal
+import os
+from collections.abc import Iterator
+from typing import Annotated, Any, BinaryIO, Literal
 
 from fastapi import APIRouter, Query, Request
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 
 from bettong.api import replies
 from bettong.api.answers import Answer
 from bettong.api.auth import Caller, Facts, Uses
 from bettong.api.log_pages import page_answer
-from bettong.api.requests import LogsCursor, LogsGet, PipelineTopicGet, Time, TopicGet
+from bettong.api.requests import LogsCursor, LogsGet, LogsQuery, PipelineTopicGet, Time, TopicGet
 from bettong.api.strict_json import StrictRoute, may_be_absent
 from bettong.domain.logs import LogQuery
+from bettong.engine.codec import ARROW_STREAM
 from bettong.engine.dataset import parse_dataset
 
 router = APIRouter(route_class=StrictRoute, tags=["logs"])
+
+PIECE_BYTES = 2**18
 
 _CURSOR: dict[int | str, dict[str, Any]] = {
     200: {
@@ -93,6 +98,25 @@ def records(
         ),
     )
     return page_answer(page, dataset, request.headers.get("accept", ""))
+
+
+_STREAM: dict[int | str, dict[str, Any]] = {
+    200: {"content": {ARROW_STREAM: {}}, "description": "The result as an Arrow stream."}
+}
+
+
+@router.post("/v1/api/logs/sql", summary="A SELECT over logs", response_class=StreamingResponse, responses=_STREAM)
+def sql(caller: Caller, services: Uses, body: LogsQuery) -> StreamingResponse:
+    """Tables are `logs('pipeline-name')` and `logs('pipeline-name', valid := false)`; nothing else can be read."""
+    result = services.log_queries.run(caller, body.query, body.workspace_id)
+    size = os.fstat(result.fileno()).st_size
+    return StreamingResponse(_pieces(result), media_type=ARROW_STREAM, headers={"content-length": str(size)})
+
+
+def _pieces(result: BinaryIO) -> Iterator[bytes]:
+    with result:
+        while piece := result.read(PIECE_BYTES):
+            yield piece
 
 
 @router.post("/v1/api/plateau/get_topic_name", summary="A pipeline's topic", response_model=replies.TopicName)
