@@ -18,12 +18,14 @@ from host_kit import (
     aside,
     is_alive,
     local_runtime,
+    read_answer,
     serving,
     wait_gone,
     wait_until,
 )
 from worker_builders import artifact, environment_of_this_python, model_spec
 
+from bettong.domain.batching import DynamicBatching
 from bettong.domain.deployments import State
 
 if TYPE_CHECKING:
@@ -141,3 +143,90 @@ def test_undeploy_of_an_idle_python_step_takes_less_than_a_second(
 
     asyncio.run(go())
     assert not is_alive(observed.replicas[0].workers[0].pid)
+
+
+def test_twenty_slow_requests_keep_nobody_from_being_answered(
+    runtime: LocalRuntime, tmp_path: Path, environment: Path
+) -> None:
+    code = """
+        import os, time
+        from mac.types import InferenceData
+
+        def process_data(input_data: InferenceData) -> InferenceData:
+            while input_data["x"][0] > 1 and not os.path.exists("go"):
+                time.sleep(0.005)
+            return {"y": input_data["x"] + 1}
+    """
+    model = step(tmp_path / "model", environment, code)
+    runtime.deploy(adder_spec(tmp_path, 1, models=(model,), max_queued_requests=20))
+    port = wait_until(runtime, serving(1)).port
+
+    async def slow(x: int) -> int:
+        async with Client(port) as client:
+            return await client.add(x)
+
+    async def health() -> int:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"GET /healthz HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n")
+        status, _, _ = await read_answer(reader)
+        writer.close()
+        await writer.wait_closed()
+        return status
+
+    async def go() -> None:
+        requests = [asyncio.create_task(slow(x)) for x in range(10, 30)]
+        in_flight = 0
+        while in_flight < 20:
+            in_flight = (await aside(wait_until, runtime, lambda _: True)).replicas[0].in_flight
+        assert await health() == 200
+        with pytest.raises(RuntimeError, match=r"answered 503: .*has 20 requests in hand, its limit"):
+            await slow(40)
+        assert not any(request.done() for request in requests)
+        (tmp_path / "model" / "go").touch()
+        assert await asyncio.gather(*requests) == list(range(11, 31))
+
+    async def bounded() -> None:
+        async with asyncio.timeout(DEADLINE_S):
+            await go()
+
+    asyncio.run(bounded())
+
+
+def test_cpus_are_worker_processes_each_of_which_is_seen(
+    runtime: LocalRuntime, tmp_path: Path, environment: Path
+) -> None:
+    wanted = min(2, len(os.sched_getaffinity(0)))
+    runtime.deploy(adder_spec(tmp_path, 1, threads=2, models=(adding(tmp_path / "model", environment, 1),)))
+
+    (replica,) = wait_until(runtime, serving(1)).replicas
+
+    assert [w.uid for w in replica.workers] == ["tried-1"] * wanted
+    assert len({w.pid for w in replica.workers}) == wanted
+
+
+def test_requests_of_several_callers_go_through_a_step_together(
+    runtime: LocalRuntime, tmp_path: Path, environment: Path
+) -> None:
+    code = """
+        import numpy as np
+        from mac.types import InferenceData
+
+        def process_data(input_data: InferenceData) -> InferenceData:
+            return {"y": np.full(len(input_data["x"]), len(input_data["x"]))}
+    """
+    model = replace(
+        step(tmp_path / "model", environment, code),
+        batching=DynamicBatching(max_batch_delay_ms=60_000, batch_size_target=4),
+    )
+    runtime.deploy(adder_spec(tmp_path, 1, models=(model,)))
+    port = wait_until(runtime, serving(1)).port
+
+    async def one(x: int) -> int:
+        async with Client(port) as client:
+            return await client.add(x)
+
+    async def four() -> list[int]:
+        async with asyncio.timeout(DEADLINE_S):
+            return await asyncio.gather(*(one(x) for x in range(4)))
+
+    assert asyncio.run(four()) == [4, 4, 4, 4]
