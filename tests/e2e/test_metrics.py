@@ -96,7 +96,7 @@ def test_counters_equal_what_was_answered_also_when_a_replica_is_killed_under_lo
 
     seen = pipeline.metrics()
 
-    # An answer counts a moment before it leaves: one that was on its way out of a killed replica may count, none is lost.
+    # An answer counts a moment before it leaves: one on its way out of a killed replica may count, none is lost.
     assert len(rows) <= seen.requests()[200] <= len(rows) + len(lost)
     assert sum(rows) <= seen.rows() <= sum(rows) + sum(lost)
     assert seen.log_rows() == seen.rows()
