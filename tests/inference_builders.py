@@ -149,12 +149,24 @@ class MemoryLog:
 
 
 def inference_app(
-    runners: Sequence[Runner] = (), *, spec: DeploymentSpec | None = None, log: MemoryLog | None = None
+    runners: Sequence[Runner] = (),
+    *,
+    spec: DeploymentSpec | None = None,
+    log: MemoryLog | None = None,
+    late_log: MemoryLog | None = None,
+    draw: Callable[[], float] | None = None,
 ) -> InferenceApp:
     spec = spec or deployment_spec()
-    program = Program(spec, runners or [InProcessRunner(forecast)])
-    verifier = TokenVerifier(spec.public_key)
-    return InferenceApp(spec, program, log or MemoryLog(), verifier, "rental-forecast-3-r0", now_ms=lambda: NOW_MS)
+    program = Program(spec, runners or [InProcessRunner(forecast)], draw=draw)
+    return InferenceApp(
+        spec,
+        program,
+        log or MemoryLog(),
+        TokenVerifier(spec.public_key),
+        "rental-forecast-3-r0",
+        log_of_challengers=late_log,
+        now_ms=lambda: NOW_MS,
+    )
 
 
 @dataclass(frozen=True)

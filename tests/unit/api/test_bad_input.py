@@ -275,8 +275,10 @@ def test_nothing_without_steps_and_no_unready_model_is_deployed(api: Api, platfo
     ("steps", "words"),
     [
         ("x", "not a list"),
-        ([{"Check": {"tree": []}}], "kind 'Check'"),
-        ([{"ModelInference": {"models": []}}], "0 models"),
+        ([{"Blend": {}}], "of the kind 'Blend'"),
+        ([{"Check": {"tree": []}}], "has 'tree' that is not a list of 1 to"),
+        ([{"Check": {"tree": ['{"Alias":[{"Window":{}},"odd"]}']}}], "Validation 'odd' has the node 'Window'"),
+        ([{"ModelInference": {"models": []}}], "has 'models' that is not a list of 1 to"),
         ([7], "exactly one key"),
         ([{"ModelInference": {"models": [{"name": "m", "version": "v", "sha": "s"}]}}], "that is not there"),
     ],

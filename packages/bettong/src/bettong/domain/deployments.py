@@ -55,6 +55,7 @@ class Resources:
     memory_bytes: int = 3 * 2**30
     load_timeout_s: float = 120.0
     threads: int = 1  # of one model in one replica: the whole CPUs asked for, one where none are
+    shadow_waits: bool = True  # whether an answer waits for challengers
 
 
 def parse_engine_config(config: dict[str, Any]) -> Resources:
@@ -80,6 +81,9 @@ def parse_engine_config(config: dict[str, Any]) -> Resources:
     load_ms = python.get("load_timeout_millis", 120_000) if isinstance(python, dict) else 120_000
     if isinstance(load_ms, bool) or not isinstance(load_ms, (int, float)) or not 0 < load_ms <= 3_600_000:
         raise BadInput(f"Deployment config has a load timeout of {load_ms!r} ms.", "Give 1 second to 1 hour.")
+    waits = engine.get("shadow_wait", True)
+    if not isinstance(waits, bool):
+        raise BadInput("Deployment config has a 'shadow_wait' that is not true or false.", "Leave it out, or set it.")
     cpus = parse_cpus(engine.get("cpu", 4.0))
     return Resources(
         replicas=replicas,
@@ -87,6 +91,7 @@ def parse_engine_config(config: dict[str, Any]) -> Resources:
         threads=max(1, int(cpus)) if "cpu" in engine else 1,
         memory_bytes=parse_quantity(limits.get("memory", "3Gi")),
         load_timeout_s=load_ms / 1000,
+        shadow_waits=waits,
     )
 
 
@@ -139,8 +144,9 @@ class ModelSpec:
 class DeploymentSpec:
     """The deployment file: all that a host and its replicas are told. Written by a runtime, read by the engine.
 
-    `public_key` (base64, raw Ed25519) verifies access tokens. `log_folder` takes the inference log. `models` are in
-    step order. `hosts` are the Host headers taken besides loopback names and the bound address.
+    `public_key` (base64, raw Ed25519) verifies access tokens. `log_folder` takes the inference log. `models` are those
+    that the steps name, each version once, in step order. `hosts` are the Host headers taken besides loopback names and
+    the bound address.
     """
 
     deployment_id: int
@@ -170,6 +176,8 @@ class DeploymentSpec:
     max_logged_row_bytes: int = 2**20  # an input column that takes more per row stays out of the log
     on_log_full: str = "stop"  # or "continue": answers go on, and rows that are not logged are counted
     threads: int = 1  # of one model in one replica, its share of the cores at most
+    steps: tuple[dict[str, Any], ...] = ()  # documents of spec 5.1; none: a step for each model
+    shadow_waits: bool = True  # whether an answer waits for challengers
 
     @property
     def label(self) -> str:
@@ -187,7 +195,8 @@ class DeploymentSpec:
                 f"This is not a deployment file of format {SPEC_FORMAT}; the platform was updated: redeploy."
             )
         models = tuple(_model_spec(m) for m in document.pop("models"))
-        return cls(models=models, hosts=tuple(document.pop("hosts")), **document)
+        steps = tuple(document.pop("steps", ()))
+        return cls(models=models, hosts=tuple(document.pop("hosts")), steps=steps, **document)
 
 
 def _model_spec(document: dict[str, Any]) -> ModelSpec:

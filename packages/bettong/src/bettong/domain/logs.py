@@ -18,6 +18,11 @@ def topic_of(workspace_id: int, pipeline_name: str, *, failures: bool = False) -
     return f"workspace-{workspace_id}-pipeline-{pipeline_name}-{'failures' if failures else 'inference'}"
 
 
+def challengers_topic_of(workspace_id: int, pipeline_name: str) -> str:
+    """The name of the log of challengers for which answers do not wait."""
+    return f"workspace-{workspace_id}-pipeline-{pipeline_name}-challengers"
+
+
 @dataclass(frozen=True, eq=False, slots=True)
 class LogShape:
     """Log rows of one kind, most of whose columns say the same in every row: made once, written many times.

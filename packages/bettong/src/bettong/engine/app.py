@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import re
 import time
 from dataclasses import dataclass
 from functools import lru_cache
+from random import getrandbits
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from urllib.parse import quote
 
@@ -22,10 +22,12 @@ from bettong.domain.exposition import CONTENT_TYPE, Exposition, tell_counted, te
 from bettong.engine import one_row
 from bettong.engine.answer import Answer, AnswerShape, Origin, failed_batch
 from bettong.engine.body_coding import coding_of, unpack
+from bettong.engine.challengers import Challengers
 from bettong.engine.codec import Format, accepted, decode, encode, format_of
 from bettong.engine.dataset import parse_dataset
 from bettong.engine.deadlines import Deadlines, Left
 from bettong.engine.host_header import KnownHosts
+from bettong.engine.key_columns import widened
 from bettong.engine.metrics import AT_LIMIT, Memory, Recorder
 from bettong.engine.one_row import OneRow
 from bettong.engine.problem import error_body, problem, status_of
@@ -48,6 +50,7 @@ if TYPE_CHECKING:
     from bettong.domain.ports import LogWriter
     from bettong.engine.dataset import Dataset
     from bettong.engine.program import Program, Ran
+    from bettong.engine.steps import Beside
     from bettong.engine.tokens import TokenVerifier
 
     Message = MutableMapping[str, Any]
@@ -94,6 +97,7 @@ class InferenceApp:
         verifier: of access tokens.
         name: of this replica.
         metrics: counts the answers; by default what nobody but this application reads.
+        log_of_challengers: takes what they gave for which answers do not wait; without, that is not kept.
         now_ms: milliseconds since the epoch.
 
     Set `draining` to have every answer close its connection; `drained()` then waits for the requests in flight.
@@ -108,6 +112,7 @@ class InferenceApp:
         name: str,
         metrics: Recorder | None = None,
         *,
+        log_of_challengers: LogWriter | None = None,
         now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     ) -> None:
         self.draining = False
@@ -119,8 +124,10 @@ class InferenceApp:
         self._metrics = metrics or Recorder(Memory(spec))
         self._record = self._metrics.record
         self._hosts = KnownHosts(spec.host, spec.hosts)
-        self._origin = Origin.of(spec, name)
-        self._shape = AnswerShape(program.input_schema, program.output_schema, self._origin, spec.max_logged_row_bytes)
+        self._origin = Origin.of(spec, name, program.last_model)
+        self._shape = self._new_shape(program.input_schema)
+        self._keyed_shapes: dict[pa.Schema, AnswerShape] = {}  # by what keys a request had beside the inputs
+        self._challengers = Challengers(log_of_challengers, self._origin, spec.models, spec.max_queued_requests)
         self._one_row = OneRow.of(program.input_schema, program.output_schema)
         self._deadlines = Deadlines(spec.request_timeout_s)
         self._infer_paths = frozenset({"/infer", f"/pipelines/{spec.name}"})
@@ -137,8 +144,9 @@ class InferenceApp:
         return self._in_flight
 
     async def drained(self) -> None:
-        """Return once no inference is in flight."""
+        """Return once no inference is in flight, and no challenger of one that was answered."""
         await self._idle.wait()
+        await self._challengers.done()
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -288,6 +296,8 @@ class InferenceApp:
         attempt.encode_ns = time.perf_counter_ns() - started
         self._count(200, attempt)
         await self._send(send, 200, _CONTENT_TYPES[asked.wanted], content, request_id)
+        if answer.beside is not None and answer.beside.later is not None:
+            self._challengers.start(answer, attempt.complete()[0], self._program.plan, self._log)
 
     def now(self, method: bytes, target: bytes, headers: Fields, body: bytes) -> Reply | None:
         """The answer to a whole request without a task of its own, when it is a plain inference of few bytes and all
@@ -378,17 +388,35 @@ class InferenceApp:
         return answer
 
     def _decoded(self, form: Format, body: bytes) -> pa.Table:
-        limit = max(self._spec.max_body_bytes, BIG_BYTES)
-        return decode(form, body, self._program.input_schema, max_unpacked_bytes=limit)
+        limit, schema = max(self._spec.max_body_bytes, BIG_BYTES), self._program.input_schema
+        if keys := self._program.plan.keys:
+            schema = widened(form, body, schema, keys)
+        return decode(form, body, schema, max_unpacked_bytes=limit)
+
+    def _new_shape(self, inputs: pa.Schema) -> AnswerShape:
+        program, limit = self._program, self._spec.max_logged_row_bytes
+        plan = None if program.plan.chain else program.plan
+        return AnswerShape(inputs, program.output_schema, self._origin, limit, plan)
+
+    def _shape_for(self, inputs: pa.Table) -> AnswerShape:
+        """The shape of answers to requests with these columns."""
+        if not self._program.plan.keys or inputs.schema == self._program.input_schema:
+            return self._shape
+        if (known := self._keyed_shapes.get(inputs.schema)) is None:  # keys come as one of four types
+            known = self._keyed_shapes[inputs.schema] = self._new_shape(inputs.schema)
+        return known
 
     def _logged(self, time_ms: int, attempt: _Attempt, request_id: str) -> Answer:
         """The answer of an attempt that went through, once it is in the log."""
         inputs, outputs = attempt.complete()
-        answer = Answer(self._shape, time_ms, inputs, outputs, attempt.elapsed_ns, request_id)
+        shape, beside = self._shape_for(inputs), attempt.beside
+        answer = Answer(shape, time_ms, inputs, outputs, attempt.elapsed_ns, request_id, beside)
         started = time.perf_counter_ns()
         attempt.log_bytes = self._append(self._log.append_request, *answer.logged())
         attempt.log_ns = time.perf_counter_ns() - started
         attempt.log_rows = inputs.num_rows if attempt.log_bytes else 0  # the disk may be full, and that allowed
+        if beside is not None and beside.failures:
+            self._challengers.tell(beside.failures, answer, inputs, self._log)
         return answer
 
     def _count(self, status: int, attempt: _Attempt) -> None:
@@ -401,7 +429,7 @@ class InferenceApp:
             time.perf_counter_ns() - attempt.began_ns if attempt.began_ns else 0,
             attempt.log_ns,
             attempt.encode_ns,
-            attempt.elapsed_ns,
+            attempt.elapsed_ns if attempt.beside is None else (attempt.elapsed_ns[0], *attempt.beside.models_ns),
         )
 
     async def _read(self, headers: dict[bytes, bytes], receive: Receive) -> bytes:
@@ -515,6 +543,7 @@ class _Attempt:
 
     __slots__ = (
         "began_ns",
+        "beside",
         "elapsed_ns",
         "encode_ns",
         "inputs",
@@ -531,11 +560,12 @@ class _Attempt:
         self.rejected = False  # at the limit, before anything was done
         self.inputs: pa.Table | None = None
         self.outputs: pa.Table | None = None
+        self.beside: Beside | None = None
         self.elapsed_ns: list[int] = []
 
     def ran(self, ran: Ran) -> None:
         """Keep what the program gave."""
-        self.outputs = ran.outputs
+        self.outputs, self.beside = ran.outputs, ran.beside
         self.elapsed_ns.extend(ran.elapsed_ns)
 
     def complete(self) -> tuple[pa.Table, pa.Table]:
@@ -576,7 +606,7 @@ def _request_id(sent: bytes | None) -> str:
     """The caller's id when it is 1 to 128 visible ASCII characters, else a new one."""
     if sent is not None and _REQUEST_ID.fullmatch(sent):
         return sent.decode("ascii")
-    text = os.urandom(16).hex()  # as a UUID of version 4 is written, at a third of what making one takes
+    text = f"{getrandbits(128):032x}"  # as a UUID of version 4 is written, at a fifth of its cost; seeded anew by a fork
     return f"{text[:8]}-{text[8:12]}-4{text[13:16]}-a{text[17:20]}-{text[20:]}"
 
 

@@ -6,7 +6,7 @@ change their width only on the way into a native model, whose types come from it
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,8 +15,11 @@ import pyarrow.compute as pc
 from bettong.domain.tensors import casts
 from bettong.engine.arrow_lists import is_list, list_array
 from bettong.engine.faults import Fault, null_fault
+from bettong.errors import BadInput, ModelFailed
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from bettong.engine.arrow_types import Array, Kind
 
 
@@ -51,3 +54,57 @@ def handed_on(column: Array, wanted: Kind) -> Array:
     if lost.any():
         raise Fault(int(np.flatnonzero(lost)[0]), f"found a number out of the range of {wanted}", "Widen the input.")
     return cast
+
+
+def check_joint(outputs: pa.Schema, inputs: pa.Schema, places: Sequence[str], *, native: bool) -> None:
+    """Whether `outputs` of the step called `places[0]` cover `inputs` of the one called `places[1]`.
+
+    Raises:
+        BadInput: they do not; names the column.
+    """
+    given = {field.name: field.type for field in outputs}
+    for field in inputs:
+        if field.name not in given:
+            raise BadInput(
+                f"{places[1]} takes the column '{field.name}', which the step before it does not give.",
+                f"{places[0]} gives: {shown(outputs)}.",
+            )
+        if not fits(given[field.name], field.type, native=native):
+            raise BadInput(
+                f"{places[1]} takes the column '{field.name}' as {field.type}, "
+                f"and the step before it gives {given[field.name]}.",
+                "Make the two schemas agree.",
+            )
+
+
+def selected(rows: pa.Table, schema: pa.Schema) -> pa.Table:
+    """The columns that a step takes of what the one before it gave. Types fit; nulls are refused as from callers.
+
+    Raises:
+        ModelFailed: a value cannot be handed on; names the column.
+    """
+    columns: list[pa.ChunkedArray[Any] | Array] = []
+    for field in schema:
+        column = rows.column(field.name)
+        if column.null_count:
+            raise ModelFailed(
+                f"The column '{field.name}' has nulls on its way to the next step.",
+                "Return a value in every row, or add a step that fills them.",
+            )
+        if column.type == field.type:
+            columns.append(column)
+            continue
+        try:
+            columns.append(handed_on(whole(column), field.type))
+        except Fault as fault:
+            raise ModelFailed(f"{fault.as_bad_input(field.name).problem}", fault.next_step) from None
+    return pa.Table.from_arrays(columns, schema=schema)
+
+
+def whole(column: pa.ChunkedArray[Any]) -> Array:
+    """A column of a table as one array."""
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+
+
+def shown(schema: pa.Schema) -> str:
+    return ", ".join(f"{field.name}: {field.type}" for field in schema)

@@ -2,67 +2,95 @@
 
 from __future__ import annotations
 
+import random
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NoReturn
-
-import pyarrow as pa
+from typing import TYPE_CHECKING, NoReturn
 
 from bettong.domain.models import is_native
-from bettong.engine.faults import Fault
-from bettong.engine.joints import fits, handed_on
+from bettong.domain.steps import ModelRef, ModelStep, parse_steps
+from bettong.engine.joints import selected, shown
+from bettong.engine.plan import Part, plan_of
 from bettong.engine.runners.base import Prompt, PromptRow
+from bettong.engine.steps import Steps
 from bettong.errors import BadInput, BettongError, ModelFailed, Unavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
-    from bettong.domain.deployments import DeploymentSpec
-    from bettong.engine.arrow_types import Array
+    import pyarrow as pa
+
+    from bettong.domain.deployments import DeploymentSpec, ModelSpec
+    from bettong.domain.steps import Step
+    from bettong.engine.plan import Plan
     from bettong.engine.runners.base import Runner
+    from bettong.engine.steps import Beside
 
 
 @dataclass(frozen=True, slots=True)
 class Ran:
-    """What came out of a program, and the nanoseconds that each step took."""
+    """What came out of a program, and the nanoseconds that each step took.
+
+    `beside` has what only steps other than single models give; None when there are none.
+    """
 
     outputs: pa.Table
     elapsed_ns: tuple[int, ...]
+    beside: Beside | None = None
 
 
 class Program:
-    """The steps of one pipeline over their runners, `runners` in step order and one per model of `spec`.
+    """The steps of one pipeline over their runners, which are one per model of `spec`, in its order.
+
+    A chain of single models keeps a form of its own: it may answer at once, without a task.
+
+    Args:
+        draw: numbers of [0, 1) for random splits; by default from a generator of this program's own.
 
     Raises:
-        BadInput: there is no step, the runners are not one per model, or a step's outputs do not cover the next one's
-            inputs; the text names the column.
+        BadInput: there is no step with a model, the runners are not one per model, or a step's outputs do not cover the
+            next one's inputs; the text names the column.
     """
 
-    def __init__(self, spec: DeploymentSpec, runners: Sequence[Runner]) -> None:
+    def __init__(
+        self, spec: DeploymentSpec, runners: Sequence[Runner], *, draw: Callable[[], float] | None = None
+    ) -> None:
         if not runners or len(runners) != len(spec.models):
             raise BadInput(
                 f"Pipeline '{spec.name}' has {len(spec.models)} models and {len(runners)} runners.",
-                "Deploy at least one model step, and give one runner per step.",
+                "Deploy at least one model step, and give one runner per model.",
             )
-        self._runners = tuple(runners)
-        prompt = tuple(runner for runner in runners if isinstance(runner, Prompt))
-        self._prompt = prompt if len(prompt) == len(runners) else ()
-        only = runners[0]  # asking an object for all that a Protocol has takes microseconds: once
-        self._row_runner = only if len(runners) == 1 and isinstance(only, PromptRow) else None
-        self._places = tuple(
-            f"Step {at} of pipeline '{spec.name}', model '{model.name}'" for at, model in enumerate(spec.models, 1)
-        )
-        for at in range(1, len(runners)):
-            outputs, inputs = runners[at - 1].output_schema, runners[at].input_schema
-            _check_joint(outputs, inputs, self._places[at - 1 : at + 1], native=is_native(spec.models[at].framework))
+        parts = [
+            Part(m.name, m.version, is_native(m.framework), runner.input_schema, runner.output_schema)
+            for m, runner in zip(spec.models, runners, strict=True)
+        ]
+        self._name, self._models = spec.name, spec.models
+        steps, parts = _steps_of(spec, parts)
+        self.plan: Plan = plan_of(spec.name, steps, parts, waits=spec.shadow_waits)
+        chain = self.plan.chain
+        self._runners = tuple(runners[model] for model in chain or ())
+        self._places = tuple(self._place(at, model) for at, model in enumerate(chain or ()))
+        prompt = tuple(runner for runner in self._runners if isinstance(runner, Prompt))
+        self._prompt = prompt if chain and len(prompt) == len(self._runners) else ()
+        self._steps: Steps | None = None
+        if chain is None:
+            # made after the fork, so that each replica draws for itself
+            chance = draw or random.Random().random
+            self._steps = Steps(self.plan, spec.models, runners, self._place, chance, spec.request_timeout_s)
 
     @property
     def input_schema(self) -> pa.Schema:
-        return self._runners[0].input_schema
+        return self.plan.inputs
 
     @property
     def output_schema(self) -> pa.Schema:
-        return self._runners[-1].output_schema
+        return self.plan.outputs
+
+    @property
+    def last_model(self) -> ModelSpec:
+        """The model that gives `out.*`; of several among which a step chooses, the first."""
+        model = self.plan.model
+        return self._models[-1 if model is None else model]
 
     @property
     def prompt(self) -> bool:
@@ -72,7 +100,8 @@ class Program:
     @property
     def row_runner(self) -> PromptRow | None:
         """The one runner, if it takes single rows as arrays."""
-        return self._row_runner
+        only = self._runners[0] if len(self._runners) == 1 else None
+        return only if isinstance(only, PromptRow) else None
 
     async def run(self, rows: pa.Table) -> Ran:
         """Take rows of the input schema through every step.
@@ -83,11 +112,13 @@ class Program:
                 names step and model.
             Unavailable: a step's worker is not there at the moment; names step and model.
         """
+        if self._steps is not None:
+            return Ran(*await self._steps.run(rows))
         elapsed = []
         started = time.perf_counter_ns()
         for at, runner in enumerate(self._runners):
             try:
-                outputs = await runner.predict(rows if at == 0 else _select(rows, runner.input_schema))
+                outputs = await runner.predict(rows if at == 0 else selected(rows, runner.input_schema))
             except BettongError as error:
                 self._raise(at, error)
             rows = self._checked(at, outputs, rows.num_rows)
@@ -102,7 +133,7 @@ class Program:
         started = time.perf_counter_ns()
         for at, runner in enumerate(self._prompt):
             try:
-                outputs = runner.predict_now(rows if at == 0 else _select(rows, self._runners[at].input_schema))
+                outputs = runner.predict_now(rows if at == 0 else selected(rows, self._runners[at].input_schema))
             except BettongError as error:
                 self._raise(at, error)
             if outputs is None:
@@ -127,49 +158,18 @@ class Program:
         schema = self._runners[at].output_schema
         if outputs.num_rows != rows or outputs.schema != schema:
             raise ModelFailed(
-                f"{self._places[at]}: it returned {outputs.num_rows} rows of {_shown(outputs.schema)} for {rows}.",
-                f"Return one row per row that came in, with {_shown(schema)}.",
+                f"{self._places[at]}: it returned {outputs.num_rows} rows of {shown(outputs.schema)} for {rows}.",
+                f"Return one row per row that came in, with {shown(schema)}.",
             )
         return outputs
 
-
-def _check_joint(outputs: pa.Schema, inputs: pa.Schema, places: Sequence[str], *, native: bool) -> None:
-    given = {field.name: field.type for field in outputs}
-    for field in inputs:
-        if field.name not in given:
-            raise BadInput(
-                f"{places[1]} takes the column '{field.name}', which the step before it does not give.",
-                f"{places[0]} gives: {_shown(outputs)}.",
-            )
-        if not fits(given[field.name], field.type, native=native):
-            raise BadInput(
-                f"{places[1]} takes the column '{field.name}' as {field.type}, "
-                f"and the step before it gives {given[field.name]}.",
-                "Make the two schemas agree.",
-            )
+    def _place(self, at: int, model: int) -> str:
+        return f"Step {at + 1} of pipeline '{self._name}', model '{self._models[model].name}'"
 
 
-def _select(rows: pa.Table, schema: pa.Schema) -> pa.Table:
-    """The columns that the next step takes. Types fit; nulls are refused here as they are from callers."""
-    columns: list[pa.ChunkedArray[Any] | Array] = []
-    for field in schema:
-        column = rows.column(field.name)
-        if column.null_count:
-            raise ModelFailed(
-                f"The column '{field.name}' has nulls on its way to the next step.",
-                "Return a value in every row, or add a step that fills them.",
-            )
-        if column.type == field.type:
-            columns.append(column)
-            continue
-        try:
-            columns.append(
-                handed_on(column.chunk(0) if column.num_chunks == 1 else column.combine_chunks(), field.type)
-            )
-        except Fault as fault:
-            raise ModelFailed(f"{fault.as_bad_input(field.name).problem}", fault.next_step) from None
-    return pa.Table.from_arrays(columns, schema=schema)
-
-
-def _shown(schema: pa.Schema) -> str:
-    return ", ".join(f"{field.name}: {field.type}" for field in schema)
+def _steps_of(spec: DeploymentSpec, parts: list[Part]) -> tuple[Sequence[Step], list[Part]]:
+    """The steps of a deployment file. One without any has a step for each of its models, in order."""
+    if spec.steps:
+        return parse_steps({"steps": list(spec.steps)}), parts
+    parts = [Part(p.name, f"{at}", p.native, p.inputs, p.outputs) for at, p in enumerate(parts)]
+    return [ModelStep((ModelRef(part.name, part.version, ""),)) for part in parts], parts

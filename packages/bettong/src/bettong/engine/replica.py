@@ -12,7 +12,7 @@ import resource
 import signal
 import socket
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from email.utils import formatdate
 from typing import TYPE_CHECKING, Any, cast
 
@@ -22,6 +22,7 @@ import uvicorn.lifespan.off
 import uvloop
 from uvicorn.server import ServerState
 
+from bettong.domain.logs import challengers_topic_of
 from bettong.domain.models import grows_by_processes, is_native
 from bettong.engine.app import InferenceApp
 from bettong.engine.batching import Batching
@@ -136,6 +137,7 @@ class _Replica:
         self._runners: list[Runner] = []
         self._sessions = Sessions(_share_of_cores(spec.threads, spec.replicas))
         self._writer: LogWriter | None = None
+        self._late_writer: LogWriter | None = None  # of challengers for which answers do not wait
         self._door: _Door | None = None
         self._lost = 0  # connections that ended since the host was last told
         self._leave: tuple[float, float] | None = None  # when lingering and when draining ends, on the loop's clock
@@ -192,7 +194,18 @@ class _Replica:
         except BaseExceptionGroup as failures:
             raise failures.exceptions[0] from None  # the others were cancelled because of it
         self._writer = self._open_log(self._spec, self._name)
-        app = InferenceApp(self._spec, program, self._writer, verifier, self._name, self._metrics)
+        if program.plan.aside:
+            topic = challengers_topic_of(self._spec.workspace_id, self._spec.name)
+            self._late_writer = self._open_log(replace(self._spec, topic=topic), self._name)
+        app = InferenceApp(
+            self._spec,
+            program,
+            self._writer,
+            verifier,
+            self._name,
+            self._metrics,
+            log_of_challengers=self._late_writer,
+        )
         self._door = _Door(self._spec, app, self._on_lost)
         return self._door
 
@@ -217,8 +230,9 @@ class _Replica:
             if isinstance(fault, BaseException):
                 log.error("a runner did not close", exc_info=fault)
         self._sessions.close()
-        if self._writer is not None:
-            self._writer.close()
+        for writer in (self._writer, self._late_writer):
+            if writer is not None:
+                writer.close()
 
     async def _until(self, holds: Callable[[], bool], until: Callable[[], float | None] | None = None) -> None:
         """Wait until `holds()`, or until the loop's clock reaches `until()`, which may come nearer while waiting."""

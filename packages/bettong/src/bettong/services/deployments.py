@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 from bettong.domain.deployments import DeploymentSpec, parse_engine_config
 from bettong.domain.logs import topic_of
 from bettong.domain.models import is_native
-from bettong.domain.pipelines import parse_steps
+from bettong.domain.steps import models_of, parse_steps
 from bettong.errors import BadInput, BettongError, NotFound, Unavailable
 from bettong.services.deployment_search import DeploymentSearch
 from bettong.services.deployment_status import compose_status, log_problems
 from bettong.services.engine_configs import masked, opened, sealed, sidekick_cpus, sidekick_env, wanted_arch
 from bettong.services.model_specs import model_spec
+from bettong.services.step_checks import check_steps
 from bettong.services.text_logs import tail
 from bettong.services.workspaces import scope_of
 
@@ -46,7 +47,8 @@ log = logging.getLogger("bettong.deployments")
 
 @dataclass(frozen=True, slots=True)
 class DeploymentFacts:
-    """A deployment with what answers tell beside it. `models` are in step order; `port` is 0 while it is not known."""
+    """A deployment with what answers tell beside it. `models` are in step order, each once; `port` is 0 while it is not
+    known."""
 
     deployment: Deployment
     pipeline_name: str
@@ -122,7 +124,7 @@ class DeploymentService:
                 "This release deploys each pipeline under its own name; leave pipeline_name out.",
             )
         config = engine_config or {}
-        self._check(version, config)
+        self._check(pipeline.name, version, config)
         with self._lock(pipeline.id):
             before = self._rows.of_pipeline(pipeline.id)
             kept = sealed(config, before.engine_config if before else {}, self._keyring, binding(pipeline.id))
@@ -308,13 +310,13 @@ class DeploymentService:
     def _observe(self, row: Deployment) -> Observed | None:
         return self._runtime.observe(row.id, row.label)
 
-    def _check(self, version: PipelineVersion, config: dict[str, Any]) -> None:
+    def _check(self, pipeline: str, version: PipelineVersion, config: dict[str, Any]) -> None:
         steps = parse_steps(version.definition)
         if not steps:
             raise BadInput(
                 f"Pipeline version {version.version} has no steps.", "Add a model step, such as add_model_step(model)."
             )
-        parse_engine_config(config)
+        wanted = parse_engine_config(config)
         arch = wanted_arch(config) or self._place.arch
         if arch != self._place.arch:
             raise BadInput(
@@ -337,13 +339,7 @@ class DeploymentService:
                     "Upload it again for this architecture.",
                 )
         configs = self._models.configs([m.id for m in models])
-        for model in models:
-            if len(models) > 1 and configs[model.id].dynamic_batching is not None:
-                raise BadInput(
-                    f"Model version '{model.uid}' gathers requests of several callers (dynamic_batching_config), which "
-                    f"only the one model of a pipeline can do; this one has {len(models)}.",
-                    "Configure the version without it, or deploy it in a pipeline of its own.",
-                )
+        check_steps(pipeline, steps, models, configs, waits=wanted.shadow_waits)
 
     def _spec(self, row: Deployment) -> DeploymentSpec:
         if row.pipeline_version_id is None:
@@ -365,6 +361,8 @@ class DeploymentService:
             replicas=wanted.replicas,
             cpus=wanted.cpus,
             threads=wanted.threads,
+            steps=tuple(version.definition["steps"]),
+            shadow_waits=wanted.shadow_waits,
             models=tuple(
                 model_spec(
                     m,
@@ -394,13 +392,13 @@ class DeploymentService:
         )
 
     def _models_of(self, version: PipelineVersion | None) -> tuple[ModelVersion, ...]:
-        """The models of a version's steps, in order."""
+        """The models that a version's steps name, each once, in order."""
         found = []
-        for at, step in enumerate(parse_steps(version.definition) if version else ()):
-            model = self._models.version_by_uuid(step.model.version)
+        for ref in models_of(parse_steps(version.definition)) if version else ():
+            model = self._models.version_by_uuid(ref.version)
             if model is None:
                 raise NotFound(
-                    f"Pipeline step {at} names a version of model '{step.model.name}' that is gone.",
+                    f"The pipeline names a version of model '{ref.name}' that is gone.",
                     "Build the step with a version that the model list shows.",
                 )
             found.append(model)

@@ -6,7 +6,7 @@ import re
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from bettong.domain.logs import topic_of
+from bettong.domain.logs import challengers_topic_of, topic_of
 from bettong.errors import BadInput, NotFound
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 MAX_PAGE_ROWS = 10_000
 MAX_PAGE_BYTES = 10 * 2**20
-_TOPIC = re.compile(r"workspace-(\d{1,18})-pipeline-(.+)-(?:inference|failures)")
+_TOPIC = re.compile(r"workspace-(\d{1,18})-pipeline-(.+)-(?:inference|failures|challengers)")
 
 
 class LogService:
@@ -73,7 +73,12 @@ class LogService:
             workspace_id, name = int(match[1]), match[2]
             seen = principal.may_see(workspace_id) and self._pipelines.by_name(workspace_id, name) is not None
             # a number may be written in several ways, a topic in one
-            if seen and topic in (topic_of(workspace_id, name), topic_of(workspace_id, name, failures=True)):
+            topics = (
+                topic_of(workspace_id, name),
+                topic_of(workspace_id, name, failures=True),
+                challengers_topic_of(workspace_id, name),
+            )
+            if seen and topic in topics:
                 return
         raise NotFound("There is no log topic of this name.", "Ask for a pipeline's topic with plateau/get_topic_name.")
 

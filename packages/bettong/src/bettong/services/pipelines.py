@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from bettong.domain.logs import topic_of
 from bettong.domain.names import check_pipeline_name
-from bettong.domain.pipelines import parse_steps
+from bettong.domain.steps import first_models_of, models_of, parse_steps
 from bettong.errors import BadInput, Conflict, NotFound
 from bettong.services.deployment_search import visible_pipeline
 
@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from bettong.domain.identity import Principal, Workspace
-    from bettong.domain.pipelines import ModelStep, Pipeline, PipelineVersion
+    from bettong.domain.pipelines import Pipeline, PipelineVersion
     from bettong.domain.ports import DeploymentStore, ModelStore, PipelineStore
+    from bettong.domain.steps import ModelRef
     from bettong.services.deployments import DeploymentFacts, DeploymentService
     from bettong.services.workspaces import WorkspaceService
 
@@ -26,8 +27,8 @@ if TYPE_CHECKING:
 class PipelineFacts:
     """A pipeline with what answers tell beside it. `version` is the one the answer is about, the newest by default.
 
-    `deployed` is None before the first deployment; `deployed_steps` are the model names of the last one; `arch` and
-    `accel` are those of its first model, or of the newest version's before the first deployment.
+    `deployed` is None before the first deployment; `deployed_steps` name the first model of each step of the last
+    one; `arch` and `accel` are those of its first model, or of the newest version's before the first deployment.
     """
 
     pipeline: Pipeline
@@ -92,7 +93,8 @@ class PipelineService:
         check_pipeline_name(name)
         document = definition or {}
         for at, step in enumerate(parse_steps(document)):
-            self._check_model(principal, at, step)
+            for model in step.models:
+                self._check_model(principal, at, model)
         pipeline = self._pipelines.by_name(workspace_id, name)
         if pipeline is None:
             try:
@@ -149,8 +151,7 @@ class PipelineService:
             raise NotFound(f"Pipeline {name} not found in this workspace.", "List the pipelines, or build it first.")
         return pipeline
 
-    def _check_model(self, principal: Principal, at: int, step: ModelStep) -> None:
-        ref = step.model
+    def _check_model(self, principal: Principal, at: int, ref: ModelRef) -> None:
         version = self._models.version_by_uuid(ref.version)
         if version is None or not principal.may_see(version.workspace_id):
             raise BadInput(
@@ -188,7 +189,7 @@ class PipelineService:
             version=shown,
             version_deployed=bool(row and row.deployed and shown and row.pipeline_version_id == shown.id),
             deployed=None if row is None else row.deployed,
-            deployed_steps=_model_names(deployment.pipeline_version if deployment else None),
+            deployed_steps=_shown_steps(deployment.pipeline_version if deployment else None),
             arch=arch,
             accel=accel,
             deployment=deployment,
@@ -197,14 +198,18 @@ class PipelineService:
     def _target(
         self, deployment: DeploymentFacts | None, version: PipelineVersion | None
     ) -> tuple[str | None, str | None]:
-        steps = parse_steps(version.definition) if version and not deployment else ()
-        named = self._models.version_by_uuid(steps[0].model.version) if steps else None
+        models = models_of(parse_steps(version.definition)) if version and not deployment else ()
+        named = self._models.version_by_uuid(models[0].version) if models else None
         first = deployment.models[0] if deployment and deployment.models else named
         return (first.arch, first.accel) if first else (None, None)
 
 
 def _model_names(version: PipelineVersion | None) -> tuple[str, ...]:
-    return tuple(step.model.name for step in parse_steps(version.definition)) if version else ()
+    return tuple(model.name for model in models_of(parse_steps(version.definition))) if version else ()
+
+
+def _shown_steps(version: PipelineVersion | None) -> tuple[str, ...]:
+    return first_models_of(parse_steps(version.definition)) if version else ()
 
 
 def _texts(facts: PipelineFacts, steps: tuple[str, ...]) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from bettong.domain.pipelines import parse_steps
+from bettong.domain.steps import models_of, parse_steps
 
 if TYPE_CHECKING:
     from bettong.domain.ports import DeploymentStore, PipelineStore
@@ -25,4 +25,4 @@ class ModelUsage:
 
     def _read(self, pipeline_version_id: int) -> frozenset[str]:
         steps = parse_steps(self._pipelines.version(pipeline_version_id).definition)
-        return frozenset(step.model.version for step in steps)
+        return frozenset(model.version for model in models_of(steps))

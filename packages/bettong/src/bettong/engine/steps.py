@@ -1,0 +1,413 @@
+"""Steps that are more than a chain of models: several models at once, splits, validations.
+
+A request goes through a plan stage by stage. What it has so far are tables by slot. Models of one stage run at the
+same time. A challenger that fails leaves nulls and a word for the failures log; all else that fails, fails the request.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import orjson
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from bettong.domain.models import default_runtime
+from bettong.engine.arrow_lists import is_list, list_array
+from bettong.engine.joints import handed_on, selected, shown, whole
+from bettong.engine.plan import REQUEST, Idle, Infer, Mark, Mean, Pick, Reshape, Route, Rowwise
+from bettong.engine.routing import point_of, route_of
+from bettong.errors import BadInput, BettongError, ModelFailed, Unavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Sequence
+
+    from bettong.domain.deployments import ModelSpec
+    from bettong.engine.arrow_types import Array
+    from bettong.engine.plan import Other, Plan, Stage
+    from bettong.engine.runners.base import Runner
+
+    NDArray = np.ndarray[Any, np.dtype[Any]]
+
+PATIENCE = 0.8  # of a request's time limit: a challenger that takes longer is one that failed
+
+log = logging.getLogger("bettong.engine")
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A challenger that gave nothing for a request."""
+
+    model: ModelSpec
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """What an answer of such steps has beside `out.*`.
+
+    Args:
+        model: the one that gave `out.*`.
+        splits: JSON texts, one per split.
+        marks: anomalies by validation, each of shape (rows,), in the order of the plan's validations.
+        anomalies: how many validations mark each row; None without validations.
+        others: a table for each of the plan's others, None for a challenger that failed or still is to run.
+        failures: challengers that failed.
+        models_ns: how long each model took, by its position; 0 for one that did not run.
+        later: runs the challengers that the answer does not wait for; None when there are none.
+    """
+
+    model: ModelSpec
+    splits: tuple[str, ...]
+    marks: tuple[NDArray, ...]
+    anomalies: NDArray | None
+    others: tuple[pa.Table | None, ...]
+    failures: tuple[Failure, ...]
+    models_ns: tuple[int, ...]
+    later: Callable[[], Coroutine[Any, Any, Later]] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Later:
+    """What challengers gave once the answer was out: a table for each of the plan's others that runs aside."""
+
+    others: tuple[pa.Table | None, ...]
+    failures: tuple[Failure, ...]
+
+
+class Steps:
+    """Runs a plan.
+
+    Args:
+        models: in the order of the plan's parts, like `runners`.
+        places: how errors name a model at a step: (step, model) → text.
+        draw: a number of [0, 1) for splits by chance.
+        limit_s: a request's time limit.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        models: Sequence[ModelSpec],
+        runners: Sequence[Runner],
+        places: Callable[[int, int], str],
+        draw: Callable[[], float],
+        limit_s: float,
+    ) -> None:
+        self._plan, self._models, self._runners = plan, tuple(models), tuple(runners)
+        self._places, self._draw, self._patience_s = places, draw, limit_s * PATIENCE
+        self._may_fail = frozenset(other.slot for other in plan.others if other.challenger)
+        self._told = tuple(_split_text(model) for model in models)
+
+    async def run(self, rows: pa.Table) -> tuple[pa.Table, tuple[int, ...], Beside]:
+        """The rows of `out.*`, nanoseconds per step, and what is beside them. Raises as `Program.run`."""
+        state = _State(rows, time.monotonic() + self._patience_s, [0] * len(self._models))
+        elapsed, began = [], time.perf_counter_ns()
+        for at, stage in enumerate(self._plan.stages):
+            await self._take(at, stage, state)
+            now = time.perf_counter_ns()
+            elapsed.append(now - began)
+            began = now
+        final = state.tables[self._plan.final]
+        assert final is not None  # only what nobody needs may fail
+        return final, tuple(elapsed), self._beside(state)
+
+    async def _take(self, at: int, stage: Stage, state: _State) -> None:
+        match stage:
+            case Infer():
+                await self._infer(at, stage, state)
+            case Route():
+                await self._route(at, stage, state)
+            case Rowwise():
+                await self._rowwise(at, stage, state)
+            case Mark():
+                self._mark(stage, state)
+            case Pick(takes, gives, schema):
+                state.tables[gives] = state.of(takes).select(schema.names)
+            case Reshape(takes, gives, schema):
+                state.tables[gives] = _reshaped(state.of(takes), schema)
+            case Mean(takes, gives, schema):
+                state.tables[gives] = self._mean(at, [state.of(slot) for slot in takes], schema)
+            case Idle():
+                pass
+
+    # --- models -------------------------------------------------------------------------------------------------------
+
+    async def _infer(self, at: int, stage: Infer, state: _State) -> None:
+        now = [pair for pair in zip(stage.models, stage.gives, strict=True) if pair[1] not in self._plan.aside]
+        rows = state.of(stage.takes)
+        if len(now) < len(stage.gives):
+            state.aside.append((at, stage, rows))
+        if len(now) == 1:
+            ((model, slot),) = now
+            state.tables[slot] = await self._call(at, model, rows, stage.takes, state)
+            return
+        calls = {slot: asyncio.create_task(self._call(at, model, rows, stage.takes, state)) for model, slot in now}
+        try:
+            await asyncio.gather(*(call for slot, call in calls.items() if slot not in self._may_fail))
+            challengers = [call for slot, call in calls.items() if slot in self._may_fail]
+            if challengers:
+                await asyncio.wait(challengers, timeout=max(0.0, state.patient_until - time.monotonic()))
+            for model, slot in now:
+                state.tables[slot] = self._given(model, calls[slot], state.failures)
+        finally:
+            await _ended(calls.values())
+
+    def _given(self, model: int, call: asyncio.Task[pa.Table], failures: list[Failure]) -> pa.Table | None:
+        """What a call gave, None when it failed: which only one of a challenger can have by now."""
+        if not call.done():
+            failures.append(Failure(self._models[model], f"It did not answer within {self._patience_s:g} s."))
+            return None
+        if (error := call.exception()) is None:
+            return call.result()
+        if not isinstance(error, BettongError):
+            log.error("a challenger failed inside the engine model=%s", self._models[model].uid, exc_info=error)
+        reason = str(error) if isinstance(error, BettongError) else f"{type(error).__name__} inside the engine"
+        failures.append(Failure(self._models[model], reason))
+        return None
+
+    async def _call(self, at: int, model: int, rows: pa.Table, slot: int, state: _State) -> pa.Table:
+        """A model's answer for the rows of a slot, which errors of it name."""
+        runner, began = self._runners[model], time.perf_counter_ns()
+        try:
+            fed = rows if rows.schema == runner.input_schema else _fed(rows, runner.input_schema, slot)
+            given = await runner.predict(fed)
+        except BettongError as error:
+            raise self._named(at, model, error, slot == REQUEST) from error
+        finally:
+            state.models_ns[model] += time.perf_counter_ns() - began
+        if given.num_rows != rows.num_rows or given.schema != runner.output_schema:
+            raise ModelFailed(
+                f"{self._places(at, model)}: it returned {given.num_rows} rows of {shown(given.schema)} "
+                f"for {rows.num_rows}.",
+                f"Return one row per row that came in, with {shown(runner.output_schema)}.",
+            )
+        return given
+
+    def _named(self, at: int, model: int, error: BettongError, from_request: bool) -> BettongError:
+        place = self._places(at, model)
+        if isinstance(error, BadInput) and not from_request:  # not the caller's rows
+            return ModelFailed(f"{place}: {error.problem}", error.next_step)
+        if isinstance(error, (ModelFailed, Unavailable)):
+            return type(error)(f"{place}: {error.problem}", error.next_step)
+        return error
+
+    async def _route(self, at: int, stage: Route, state: _State) -> None:
+        model = stage.models[self._chosen(stage, state)]
+        state.models[stage.gives] = model
+        state.splits.append(self._told[model])
+        given = await self._call(at, model, state.of(stage.takes), stage.takes, state)
+        state.tables[stage.gives] = _in_schema(given, stage.schema, self._places(at, model))
+
+    def _chosen(self, stage: Route, state: _State) -> int:
+        value: object = None
+        found = False
+        if stage.key is not None and stage.key.column in (rows := state.of(stage.key.slot)).schema.names:
+            value, found = rows.column(stage.key.column)[0].as_py(), True
+        if stage.weights is None:
+            return route_of(value, stage.routes, 0) if found else 0
+        return stage.weights.choose(point_of(value) if found and value is not None else self._draw())
+
+    async def _rowwise(self, at: int, stage: Rowwise, state: _State) -> None:
+        rows = state.of(stage.takes)
+        if beyond := [row for row in range(rows.num_rows) if row not in stage.rows]:
+            raise BadInput(
+                f"{self._places(at, next(iter(stage.rows.values())))}: row {beyond[0]} of the request has no model.",
+                f"Its rows with models are: {', '.join(map(str, sorted(stage.rows)))}.",
+            )
+        by_model: dict[int, list[int]] = {}
+        for row in range(rows.num_rows):
+            by_model.setdefault(stage.rows[row], []).append(row)
+        calls = [
+            asyncio.create_task(self._call(at, model, rows.take(places), stage.takes, state))
+            for model, places in by_model.items()
+        ]
+        try:
+            given = await asyncio.gather(*calls)
+        finally:
+            await _ended(calls)
+        parts = [
+            _in_schema(table, stage.schema, self._places(at, model))
+            for table, model in zip(given, by_model, strict=True)
+        ]
+        order = np.argsort([row for places in by_model.values() for row in places])
+        state.tables[stage.gives] = pa.concat_tables(parts).take(order).combine_chunks()
+
+    # --- computing ----------------------------------------------------------------------------------------------------
+
+    def _mark(self, stage: Mark, state: _State) -> None:
+        columns: dict[str, Array] = {}
+        rows = state.request.num_rows
+        schemas = {other.slot: other.schema for other in self._plan.others}
+        for name, (slot, column) in stage.places.items():
+            table = state.request if slot == REQUEST else state.tables[slot]
+            if table is None:  # a challenger that failed: its values are not known
+                columns[name] = pa.nulls(rows, schemas[slot].field(column).type)
+            else:
+                columns[name] = whole(table.column(column))
+        state.marks.extend(zip(stage.names, stage.checks.marks(columns, rows), strict=True))
+
+    def _mean(self, at: int, tables: Sequence[pa.Table], schema: pa.Schema) -> pa.Table:
+        columns = []
+        for field in schema:
+            try:
+                columns.append(_mean_of([whole(table.column(field.name)) for table in tables], field.type))
+            except ValueError:
+                raise ModelFailed(
+                    f"Step {at + 1}: the models gave nulls, or lists of different lengths, in the column "
+                    f"'{field.name}'.",
+                    "Average models that give a value everywhere, and lists of one length.",
+                ) from None
+        return pa.Table.from_arrays(columns, schema=schema)
+
+    # --- what is beside -----------------------------------------------------------------------------------------------
+
+    def _beside(self, state: _State) -> Beside:
+        plan = self._plan
+        by_name = dict(state.marks)  # the same name twice: the column shows the last one, the count both
+        anomalies: NDArray | None = None
+        if state.marks:
+            anomalies = np.stack([mark for _, mark in state.marks]).sum(axis=0, dtype=np.uint32)
+        model = state.models[plan.origin] if plan.model is None else plan.model
+        return Beside(
+            self._models[model],
+            tuple(state.splits),
+            tuple(by_name[name] for name in plan.validations),
+            anomalies,
+            tuple(state.tables.get(other.slot) for other in plan.others),
+            tuple(state.failures),
+            tuple(state.models_ns),
+            (lambda: self._run_aside(state)) if state.aside else None,
+        )
+
+    async def _run_aside(self, state: _State) -> Later:
+        """The challengers of an answer that is out."""
+        failures: list[Failure] = []
+        tables: dict[int, pa.Table | None] = {}
+        calls = {
+            slot: (model, asyncio.create_task(self._call(at, model, rows, stage.takes, state)))
+            for at, stage, rows in state.aside
+            for model, slot in zip(stage.models, stage.gives, strict=True)
+            if slot in self._plan.aside
+        }
+        try:
+            await asyncio.wait([call for _, call in calls.values()], timeout=self._patience_s)
+            for slot, (model, call) in calls.items():
+                tables[slot] = self._given(model, call, failures)
+        finally:
+            await _ended([call for _, call in calls.values()])
+        return Later(tuple(tables[other.slot] for other in aside_of(self._plan)), tuple(failures))
+
+
+def aside_of(plan: Plan) -> tuple[Other, ...]:
+    """Those of the others for which no answer waits."""
+    return tuple(other for other in plan.others if other.slot in plan.aside)
+
+
+class _State:
+    """What a request has so far."""
+
+    __slots__ = (
+        "aside",
+        "failures",
+        "marks",
+        "models",
+        "models_ns",
+        "patient_until",
+        "request",
+        "splits",
+        "tables",
+    )
+
+    def __init__(self, request: pa.Table, patient_until: float, models_ns: list[int]) -> None:
+        self.request, self.patient_until, self.models_ns = request, patient_until, models_ns
+        self.tables: dict[int, pa.Table | None] = {}
+        self.models: dict[int, int] = {}  # by slot, of routes
+        self.splits: list[str] = []
+        self.marks: list[tuple[str, NDArray]] = []
+        self.failures: list[Failure] = []
+        self.aside: list[tuple[int, Infer, pa.Table]] = []
+
+    def of(self, slot: int) -> pa.Table:
+        table = self.request if slot == REQUEST else self.tables[slot]
+        assert table is not None  # a plan takes nothing of what may fail
+        return table
+
+
+async def _ended(calls: Any) -> None:
+    """Cancel what still runs, and wait until it is over."""
+    running = [call for call in calls if not call.done()]
+    for call in running:
+        call.cancel()
+    await asyncio.gather(*calls, return_exceptions=True)
+
+
+def _fed(rows: pa.Table, schema: pa.Schema, slot: int) -> pa.Table:
+    """The columns that a model takes: columns that only decide, or that others take, are left out."""
+    try:
+        return selected(rows, schema)
+    except ModelFailed as wrong:
+        if slot == REQUEST:  # the caller's rows
+            raise BadInput(wrong.problem, wrong.next_step) from None
+        raise
+
+
+def _in_schema(table: pa.Table, schema: pa.Schema, place: str) -> pa.Table:
+    """What one of several models gave, in the schema of the first."""
+    if table.schema == schema:
+        return table
+    try:
+        columns = [
+            column if (column := table.column(field.name)).type == field.type else handed_on(whole(column), field.type)
+            for field in schema
+        ]
+    except Exception as wrong:
+        raise ModelFailed(f"{place}: what it gave does not fit the step's other models. {wrong}") from wrong
+    return pa.Table.from_arrays(columns, schema=schema)
+
+
+def _reshaped(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    (kind,) = schema.types
+    numbers = np.stack([whole(column).to_numpy(zero_copy_only=False) for column in table.columns], axis=1)
+    lengths = np.full(table.num_rows, table.num_columns, np.int64)
+    return pa.Table.from_arrays([list_array(lengths, lambda: pa.array(numbers.ravel()), kind)], schema=schema)
+
+
+def _mean_of(columns: Sequence[Array], kind: Any) -> Array:
+    """Element by element. Raises ValueError when there are nulls, or lists differ in length."""
+    if any(column.null_count for column in columns):
+        raise ValueError
+    if is_list(columns[0].type):
+        lengths = [pc.list_value_length(column) for column in columns] if len(columns[0]) else []
+        if any(length != lengths[0] for length in lengths):
+            raise ValueError
+        counts = np.array(lengths[0].to_pylist() if lengths else [], np.int64)
+        inner = _mean_of([column.flatten() for column in columns], kind.value_type)
+        return list_array(counts, lambda: inner, kind)
+    numbers = [column.to_numpy(zero_copy_only=False) for column in columns]
+    return pa.array(np.mean(numbers, axis=0, dtype=np.float64), kind)
+
+
+def _split_text(model: ModelSpec) -> str:
+    """Both readings of `out._model_split`: the old one at the top, the new one below `model_version`."""
+    document = {
+        "name": model.name,
+        "version": model.version,
+        "sha": model.sha,
+        "model_version": {
+            "id": model.id,
+            "name": model.name,
+            "version": model.version,
+            "sha": model.sha,
+            "conversion": {"framework": model.framework},
+            "file_info": {"version": model.version, "sha": model.sha},
+            "status": "ready",
+        },
+        "config": {"model_version_id": model.id, "runtime": default_runtime(model.framework)},
+    }
+    return orjson.dumps(document).decode()
