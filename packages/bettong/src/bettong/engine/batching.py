@@ -165,7 +165,7 @@ class Batching:
         """Run these callers' rows and settle each of them."""
         try:
             rows = [caller.rows for caller in callers]
-            answer = await self._in_pieces(rows[0] if len(rows) == 1 else pa.concat_tables(rows))
+            answer = await self._in_pieces(rows[0] if len(rows) == 1 else pa.concat_tables(rows).combine_chunks())
         except (ModelFailed, BadInput) as failed:
             if len(callers) == 1:
                 callers[0].fail(failed)
