@@ -2,7 +2,8 @@
 
 Run as `python -I -S`, its order on stdin: first it enters the sandbox of bettong-mac's launcher and sets its limits,
 then it reads the query. The rows go to a file in its own folder as an Arrow stream; what came of it is one JSON
-document on stdout. DuckDB has external access off, loads no extension, and cannot be told otherwise: its configuration is locked.
+document on stdout. DuckDB has external access off, loads no extension, and cannot be told otherwise: its configuration
+is locked.
 """
 
 from __future__ import annotations

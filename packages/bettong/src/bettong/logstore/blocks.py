@@ -6,6 +6,7 @@ import base64
 import errno
 import os
 import struct
+import zlib
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
@@ -19,7 +20,7 @@ from bettong.logstore.segment import HEADER, Codec, Record, decode, parse
 from bettong.logstore.sharing import rows_of, shared_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from collections.abc import Set as AbstractSet
     from pathlib import Path
 
@@ -29,7 +30,8 @@ if TYPE_CHECKING:
 
     Ints = NDArray[np.int64]
 
-SCHEMA_KEY = b"bettong.schema"  # in parts: base64 of the log row's serialised Arrow schema
+# In parts: base64 of the log row's serialised Arrow schema, and its checksum: the foot of a Parquet file has none
+SCHEMA_KEY, SCHEMA_CRC_KEY = b"bettong.schema", b"bettong.schema_crc32"
 
 
 class Unreadable(Exception):
@@ -213,7 +215,7 @@ def blocks_of_part(number: int, path: Path, without: AbstractSet[Damaged] = froz
 def _row_groups(number: int, path: Path) -> list[PartBlock]:
     with pq.ParquetFile(path) as file:
         metadata = file.metadata
-    schema = pa.ipc.read_schema(pa.py_buffer(base64.b64decode((metadata.metadata or {})[SCHEMA_KEY])))
+    schema = _schema_in(metadata.metadata or {})
     columns = {metadata.schema.column(i).path: i for i in range(metadata.num_columns)}
     blocks = []
     for group in range(metadata.num_row_groups):
@@ -233,6 +235,19 @@ def _row_groups(number: int, path: Path) -> list[PartBlock]:
             )
         )
     return blocks
+
+
+def said_schema(schema: pa.Schema) -> dict[bytes, bytes]:
+    """What a part's files say of the schema of their rows."""
+    said = base64.b64encode(schema.serialize())
+    return {SCHEMA_KEY: said, SCHEMA_CRC_KEY: b"%d" % zlib.crc32(said)}
+
+
+def _schema_in(metadata: Mapping[bytes, bytes]) -> pa.Schema:
+    said = metadata[SCHEMA_KEY]
+    if int(metadata.get(SCHEMA_CRC_KEY, b"%d" % zlib.crc32(said))) != zlib.crc32(said):
+        raise ValueError("the schema is not what was written")
+    return pa.ipc.read_schema(pa.py_buffer(base64.b64decode(said)))
 
 
 @contextmanager

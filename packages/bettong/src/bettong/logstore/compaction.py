@@ -6,7 +6,6 @@ rename the segment counts, from it on the part does (`layout.current`): a crash 
 
 from __future__ import annotations
 
-import base64
 import fcntl
 import logging
 import os
@@ -19,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from bettong.logstore.blocks import SCHEMA_KEY, SegmentBlock, Unreadable
+from bettong.logstore.blocks import SegmentBlock, Unreadable, said_schema
 from bettong.logstore.columns import ROW_COLUMN
 from bettong.logstore.index import SegmentIndex
 from bettong.logstore.layout import (
@@ -213,7 +212,7 @@ def write_part(folder: Path, entry: SegmentEntry, snapshot: Snapshot, about: Map
 
 def open_parquet(path: Path, schema: pa.Schema, about: Mapping[bytes, bytes]) -> pq.ParquetWriter:
     """A writer of rows of `schema` with their numbers (`_row`) behind, in the form of a part's files."""
-    told = {SCHEMA_KEY: base64.b64encode(schema.serialize()), **about}
+    told = {**said_schema(schema), **about}
     stored = schema.append(pa.field(ROW_COLUMN, pa.int64(), nullable=False)).with_metadata(told)
     return pq.ParquetWriter(path, stored, compression="zstd", write_page_checksum=True)
 
