@@ -25,14 +25,15 @@ class KerasModel:
         self._model, self._inputs, self._outputs = model, inputs, outputs
         nested = getattr(model, "input", None)  # a loaded Sequential has none before its first call
         self._as_dict = sorted(nested) if isinstance(nested, dict) else None
-        self._output_names = [str(name) for name in model.output_names]
+        self._output_names = [str(name) for name in getattr(model, "output_names", ())]
         known = self._as_dict or _names(model)
         self._stacked = is_stacked(inputs, len(known))
         own = {} if self._stacked else {key: name for name, key in matched(inputs, known, "input").items()}
         self._order = [own[key] for key in known] if own else []
         by_key = nested if isinstance(nested, dict) else dict(zip(known, model.inputs))
         self._declared = [by_key[key] for key in known]
-        matched(outputs, self._output_names, "output")
+        if self._output_names:
+            matched(outputs, self._output_names, "output")
 
     def predict(self, columns: Dict[str, np.ndarray]) -> Dict[str, Any]:
         if self._stacked:
@@ -56,7 +57,7 @@ def load(framework: str, folder: str, inputs: Fields, outputs: Fields, config: D
     root = tensorflow.saved_model(folder)
     if root is not None:
         return tensorflow.signature_of(root, inputs, outputs)
-    model = _loaded(only_file(folder, ENDINGS))
+    model = _loaded(tensorflow.reachable(only_file(folder, ENDINGS)))
     if not getattr(model, "inputs", None):
         raise ValueError(
             "The model does not say what it takes: it was saved before it was built. Call it once, or give it an Input "

@@ -44,7 +44,8 @@ class TorchModel:
         self._by_name = named and self._order != known[: len(inputs)]  # else by position: exported programs want it so
         self._stacked = not named and is_stacked(inputs, len(known))
         count = 1 if self._stacked else len(inputs)
-        if not len(required) <= count <= len(known) or (named and not set(required) <= set(self._order)):
+        mixed = not named and any(name in known for name in self._order)
+        if mixed or not len(required) <= count <= len(known) or (named and not set(required) <= set(self._order)):
             raise ValueError(
                 "The model's forward takes (%s); the input schema has %d fields: %s. Declare one field per parameter, "
                 "in that order or with those names." % (", ".join(known), len(inputs), ", ".join(self._order))

@@ -6,12 +6,12 @@ import os
 import typing
 from typing import Any, Dict, List, Optional
 
+import numpy as np
+
 from mac._loaders._files import content_folder
 from mac._loaders._tensors import answer, is_stacked, matched, numbers, shaped, stacked
 
 if typing.TYPE_CHECKING:
-    import numpy as np
-
     from mac._loaders import Fields
 
 SAVED_MODEL, SIGNATURE = "saved_model.pb", "serving_default"
@@ -35,7 +35,8 @@ class Signature:
         else:
             given = {own: self._tensor(columns[name], own, name) for name, own in self._names.items()}
         result = self._signature(**given)
-        return {n: value.numpy() for n, value in answer(dict(sorted(result.items())), self._outputs).items()}
+        found = answer(dict(sorted(result.items())), self._outputs)
+        return {field["name"]: _array(found[field["name"]], field["type"]) for field in self._outputs}
 
     def _tensor(self, values: np.ndarray, own: str, name: str) -> Any:
         spec = self._specs[own]
@@ -57,7 +58,7 @@ def load(framework: str, folder: str, inputs: Fields, outputs: Fields, config: D
 def signature_of(root: str, inputs: Fields, outputs: Fields) -> Signature:
     """The signature of the SavedModel in the folder `root`."""
     tf = start()
-    model = tf.saved_model.load(root)
+    model = tf.saved_model.load(reachable(root))
     known: List[str] = sorted(model.signatures)
     name = SIGNATURE if SIGNATURE in known else known[0] if len(known) == 1 else None
     if name is None:
@@ -74,6 +75,16 @@ def saved_model(folder: str) -> Optional[str]:
     return folder if os.path.isfile(os.path.join(folder, SAVED_MODEL)) else None
 
 
+def reachable(path: str) -> str:
+    """The same place from the current folder, which is the artifact's.
+
+    TensorFlow looks with access(2) whether a file is there. That call asks what the user may, not what the process may:
+    a worker of another user than the server's reads the artifact all the same, but not by a way through folders that
+    are closed to that user.
+    """
+    return os.path.relpath(path)
+
+
 def start() -> Any:
     """The library, quiet, without a GPU, with as many threads as the worker was given."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -85,6 +96,17 @@ def start() -> Any:
         tf.config.threading.set_intra_op_parallelism_threads(int(threads))
         tf.config.threading.set_inter_op_parallelism_threads(1)
     return tf
+
+
+def _array(value: Any, tree: Dict[str, Any]) -> Any:
+    """A tensor as numpy. TensorFlow's texts are bytes; they are text unless the schema says binary."""
+    values = value.numpy()
+    while "child" in tree:
+        tree = tree["child"]
+    if values.dtype != object or tree["kind"] != "utf8":
+        return values
+    texts = [item.decode("utf-8") if isinstance(item, bytes) else item for item in values.ravel()]
+    return np.array(texts, dtype=object).reshape(values.shape)
 
 
 def _shape(spec: Any) -> List[Optional[int]]:

@@ -62,9 +62,9 @@ def _of_archive(file: Path) -> Needs:
             metadata, config = (_json(opened, name) for name in (METADATA, CONFIG))
     except (zipfile.BadZipFile, KeyError, ValueError, RecursionError):
         raise BadInput(f"{file.name} is not a file that Keras writes, or a damaged one.", HOW) from None
-    if own := sorted(set(_classes_of_notebook(config))):
+    if own := sorted(set(_of_notebook(config))):
         raise BadInput(
-            f"{file.name} has layers of your own, {', '.join(own[:8])}; only their names are in the file.",
+            f"{file.name} has layers or functions of your own, {', '.join(own[:8])}; only their names are in the file.",
             "Zip and upload the SavedModel that model.export(folder) makes: it holds what they compute.",
         )
     said = metadata.get("keras_version") if isinstance(metadata, dict) else None
@@ -76,16 +76,18 @@ def _json(opened: zipfile.ZipFile, name: str) -> Any:
         return json.loads(entry.read(MAX_JSON_BYTES))
 
 
-def _classes_of_notebook(config: Any) -> Iterator[str]:
-    """Names of classes that were defined in the program that saved the model."""
+def _of_notebook(config: Any) -> Iterator[str]:
+    """Names of classes and functions that were defined in the program that saved the model."""
     if isinstance(config, dict):
-        if config.get("module") == NOTEBOOK or str(config.get("registered_name") or "").startswith("Custom>"):
+        if config.get("module", "keras") in (None, NOTEBOOK) and config.get("registered_name"):
             yield str(config.get("class_name"))
+        elif config.get("module") == "builtins" and config.get("class_name") == "function":
+            yield str(config.get("config"))
         for value in config.values():
-            yield from _classes_of_notebook(value)
+            yield from _of_notebook(value)
     elif isinstance(config, list):
         for value in config:
-            yield from _classes_of_notebook(value)
+            yield from _of_notebook(value)
 
 
 def _needs(file: Path, said: str) -> Needs:
@@ -97,4 +99,4 @@ def _needs(file: Path, said: str) -> Needs:
     found = f"Found {file.name}, written by Keras {version}."
     if version.major < 3:
         return needs(f"{found} TensorFlow 2.15 is the last that came with Keras 2.", version=LAST_WITH_KERAS_2)
-    return needs(found, more=(f"keras>={version.major}.{version.minor}",))
+    return needs(found)  # without a bound for Keras: what is newer reads it, and all such models share an environment

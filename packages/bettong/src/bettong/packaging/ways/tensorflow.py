@@ -43,9 +43,9 @@ def saved_model_needs(content: Path) -> Needs:
     return needs(f"Found a SavedModel{written}; its signatures: {', '.join(saved.signatures)}.")
 
 
-def needs(*found: str, version: str = "", more: tuple[str, ...] = ()) -> Needs:
-    """TensorFlow in this version, and `more`. The CPU build, a third of the size, exists for x86-64 Linux alone;
+def needs(*found: str, version: str = "") -> Needs:
+    """TensorFlow in this version. The CPU build, a third of the size, exists for x86-64 Linux alone;
     elsewhere the other one is for CPUs."""
     if platform.machine() == "x86_64" and sys.platform == "linux":
-        return Needs((f"tensorflow-cpu{version}", *more), {"tensorflow": "tensorflow-cpu"}, found=found)
-    return Needs((f"tensorflow{version}", *more), {"tensorflow-cpu": "tensorflow"}, found=found)
+        return Needs((f"tensorflow-cpu{version}",), {"tensorflow": "tensorflow-cpu"}, found=found)
+    return Needs((f"tensorflow{version}",), {"tensorflow-cpu": "tensorflow"}, found=found)
