@@ -371,7 +371,8 @@ def test_a_key_split_routes_by_value_and_falls_back_to_control() -> None:
 
 
 def test_a_column_that_a_step_before_gives_may_decide() -> None:
-    given = pa.schema({"x": pa.float64(), "kind": pa.string()})
+    fields: list[Any] = [pa.field("x", pa.float64()), pa.field("kind", pa.string())]
+    given = pa.schema(fields)
 
     async def sort(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         return [{"x": row["x"], "kind": "large" if row["x"] > 2 else "small"} for row in rows]

@@ -120,6 +120,15 @@ class DeploymentConfigBuilder:
         _set_resource(self._engine, "memory", memory_spec)
         return self
 
+    def shadow_wait(self, wait: bool) -> DeploymentConfigBuilder:
+        """Whether an answer waits for the challengers of a shadow, as it does by default.
+
+        With False the champion answers at once, without columns of challengers. They run afterwards, and what they give
+        is read with `pipeline.challenger_logs()`.
+        """
+        self._engine["shadow_wait"] = bool(wait)
+        return self
+
     def gpus(self, gpu_count: int) -> DeploymentConfigBuilder:
         _set_resource(self._engine, _GPU, gpu_count)
         self._engine["gpu"] = gpu_count

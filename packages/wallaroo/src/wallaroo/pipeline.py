@@ -23,7 +23,8 @@ from wallaroo._endpoint import InferenceEndpoint
 from wallaroo._html import Row, fields, text_fields
 from wallaroo._names import check_dns_name
 from wallaroo._pipeline_views import PipelineList
-from wallaroo._steps import ModelStep, model_step
+from wallaroo._step_editing import StepEditing
+from wallaroo._steps import ModelStep, Step, from_json
 from wallaroo.object import CommunicationError, EntityNotFoundError, Object, WallarooAPIError
 from wallaroo.pipeline_version import PipelineVersion, PipelineVersionList
 
@@ -44,7 +45,7 @@ __all__ = ["ModelStep", "Pipeline", "PipelineList"]
 _ROOT = "/v1/api/pipelines"
 
 
-class Pipeline(Object):
+class Pipeline(StepEditing, Object):
     """Made from a PipelineEntry of the wire.
 
     `steps()` are local: empty after `get_pipeline`, changed by `add_…`, `replace_with_…`, `remove_step` and `clear`,
@@ -54,7 +55,7 @@ class Pipeline(Object):
 
     def __init__(self, client: Client, entry: Mapping[str, Any], version: PipelineVersion | None = None) -> None:
         super().__init__(client, entry)
-        self._steps: list[ModelStep] = []
+        self._steps: list[Step] = []
         self._version = version
         self._inference = InferenceEndpoint(client, self.name(), self._deployment_record)
 
@@ -89,33 +90,9 @@ class Pipeline(Object):
     def tags(self) -> list[Any]:
         return list(self._get("tags"))
 
-    def steps(self) -> list[ModelStep]:
-        """The local steps."""
-        return list(self._steps)
-
     def definition(self) -> str:
         """The local steps as text."""
         return json.dumps([step.to_json() for step in self._steps])
-
-    def add_model_step(self, model_version: ModelVersion) -> Pipeline:
-        self._steps.append(model_step(model_version))
-        return self
-
-    def replace_with_model_step(self, index: int, model_version: ModelVersion) -> Pipeline:
-        """Raises IndexError when there is no local step of that index."""
-        self._check_index(index)
-        self._steps[index] = model_step(model_version)
-        return self
-
-    def remove_step(self, index: int) -> Pipeline:
-        """Raises IndexError when there is no local step of that index."""
-        self._check_index(index)
-        del self._steps[index]
-        return self
-
-    def clear(self) -> Pipeline:
-        self._steps.clear()
-        return self
 
     def create_version(self) -> PipelineVersion:
         """Store the local steps as a new version, without deploying it."""
@@ -165,7 +142,7 @@ class Pipeline(Object):
             "engine_config": config,
             "pipeline_id": self.id(),
             "pipeline_version_pk_id": version.id(),
-            "model_ids": [step.model_version.id() for step in self._steps],
+            "model_ids": list(dict.fromkeys(version.id() for version in self._models())),
         }
         try:
             deployment.start(self._client, name, request, wait_for_status)
@@ -230,7 +207,7 @@ class Pipeline(Object):
         if not record:
             raise self._no_url()
         definition = self.get_pipeline_configuration(record["pipeline_version"])
-        models = [self._stored_step(each).model_version for each in pipeline_version.references(definition)]
+        models = [self._stored_model(each) for each in pipeline_version.first_references(definition)]
         inputs = models[0].config().input_schema() if models else None
         outputs = models[-1].config().output_schema() if models else None
         version = str(record["pipeline_version"])
@@ -359,6 +336,25 @@ class Pipeline(Object):
         query = logs.LogQuery(limit, start_datetime, end_datetime, dataset, dataset_exclude, dataset_separator)
         return logs.read(self._client, self._topic(valid), query, self._last_inference_ms(valid), arrow)
 
+    def challenger_logs(
+        self,
+        limit: int | None = None,
+        start_datetime: datetime | None = None,
+        end_datetime: datetime | None = None,
+        dataset: Sequence[str] | str | None = None,
+        dataset_exclude: Sequence[str] | str | None = None,
+        dataset_separator: str | None = None,
+        arrow: bool = False,
+    ) -> Any:
+        """What challengers gave for which answers did not wait (`shadow_wait(False)`); read as `logs` is.
+
+        A row has `in.*` and `out_{challenger}.*`, under the time of the answer; with `dataset=["*", "metadata"]` also
+        `metadata.request_id`, by which it fits a row of `logs`. It comes once the challengers are done.
+        """
+        query = logs.LogQuery(limit, start_datetime, end_datetime, dataset, dataset_exclude, dataset_separator)
+        topic = f"{self._topic(None).removesuffix('-inference')}-challengers"
+        return logs.read(self._client, topic, query, None, arrow)
+
     def export_logs(
         self,
         directory: str | Path = "logs",
@@ -431,29 +427,30 @@ class Pipeline(Object):
         record: Mapping[str, Any] | None = self._get("deployment")
         return record
 
-    def _stored_steps(self) -> list[ModelStep]:
+    def _stored_steps(self) -> list[Step]:
         stored = [self._version] if self._version else self.versions()
         for version in stored:
-            if references := list(pipeline_version.references(version.definition())):
-                return [self._stored_step(reference) for reference in references]
+            definition = version.definition()
+            if any(pipeline_version.references(definition)):
+                return [from_json(document, self._stored_model) for document in definition["steps"]]
         return []
 
-    def _stored_step(self, reference: Mapping[str, str]) -> ModelStep:
-        return ModelStep(model.get(self._client, reference["name"], reference["version"], self._workspace_id))
+    def _stored_model(self, reference: Mapping[str, str]) -> ModelVersion:
+        return model.get(self._client, reference["name"], reference["version"], self._workspace_id)
+
+    def _models(self) -> list[ModelVersion]:
+        """Those that the local steps name, in order."""
+        return [version for step in self._steps for version in step.models]
 
     def _complete_config(self, config: Mapping[str, Any]) -> deployment_config.DeploymentConfig:
         arch: Architecture | None = None
         accel: AnyAcceleration | None = None
-        if self._steps:
-            arch, accel = self._steps[0].model_version.arch(), self._steps[0].model_version.accel()
+        if models := self._models():
+            arch, accel = models[0].arch(), models[0].accel()
         complete = deployment_config.complete(
             config, arch or self._client._default_arch(), accel or engine_config.Acceleration._None
         )
         return complete.guarantee_workspace_id(self._client.get_current_workspace().id())
-
-    def _check_index(self, index: int) -> None:
-        if not 0 <= index < len(self._steps):
-            raise IndexError(f"Step index {index} out of bounds")
 
     def _fetch(self) -> Mapping[str, Any]:
         own, workspace = self._record["pipeline"], self._record["workspace"]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from wallaroo import deployment
+from wallaroo import _steps, deployment
 from wallaroo._html import ObjectList, Row, fields, text_fields
 from wallaroo.object import Object
 
@@ -92,7 +93,7 @@ class PipelineVersion(Object):
             ("last_updated_time", self.last_update_time()),
             ("deployed", self._get("deployed")),
             ("tags", ", ".join(map(str, self._get("tags")))),
-            ("steps", ", ".join(self.models())),
+            ("steps", ", ".join(first["name"] for first in first_references(self.definition()))),
         ]
 
     def _repr_html_(self) -> str:
@@ -128,9 +129,15 @@ class PipelineVersionList(ObjectList[PipelineVersion]):
 
 
 def references(definition: Mapping[str, Any]) -> Iterable[Mapping[str, str]]:
-    """The model references `{"name", "version", "sha"}` of a definition's model steps, in order."""
+    """The models `{"name", "version", "sha"}` that a definition's steps name, in order."""
     for step in definition.get("steps", []):
-        yield from step.get("ModelInference", {}).get("models", [])
+        yield from _steps.references(step)
+
+
+def first_references(definition: Mapping[str, Any]) -> Iterable[Mapping[str, str]]:
+    """The first model of each step that names any: what a table shows of the steps."""
+    for step in definition.get("steps", []):
+        yield from islice(_steps.references(step), 1)
 
 
 def from_entries(client: Client, entries: Iterable[Mapping[str, Any]]) -> PipelineVersionList:
