@@ -9,6 +9,7 @@ import orjson
 import pytest
 from exposition_parser import parse
 from inference_builders import (
+    FORECAST_IN,
     FORECAST_ROW,
     InProcessRunner,
     MemoryLog,
@@ -19,6 +20,7 @@ from inference_builders import (
     deployment_spec,
     forecast,
     inference_app,
+    model_spec,
 )
 
 from bettong.errors import ModelFailed, StorageFull
@@ -155,3 +157,24 @@ def test_metrics_are_for_members_of_the_workspace(token: str | None) -> None:
     stranger = f"Bearer {access_token(ws=[99])}"
     assert ask(app, path="/metrics", method="GET", headers={"authorization": stranger}).status == 404
     assert ask(app, path="/metrics", method="POST").status == 405
+
+
+@pytest.mark.parametrize("send", [in_a_task, at_once])
+def test_a_model_that_two_steps_name_counts_once_with_the_time_of_both(send: Any) -> None:
+    async def same(rows: Any) -> Any:
+        return rows
+
+    model = model_spec("smooth")
+    step = {"ModelInference": {"models": [{"name": "smooth", "version": model.version, "sha": model.sha}]}}
+    spec = deployment_spec(models=(model,), steps=(step, step))
+    log = MemoryLog()
+    app = inference_app([PromptRunner(same, FORECAST_IN, FORECAST_IN)], spec=spec, log=log)
+
+    send(app, ONE)
+
+    assert counts(app) == {"parse": 1, "smooth": 1, "log": 1, "encode": 1}
+    latency = scraped(app)["latency_histogram_ns"]
+    ran_ns = latency.value("latency_histogram_ns_sum", **LABELS, stage="step", step="smooth")
+    _, *steps_ns = log.answered[0]["metadata.elapsed"][0].as_py()
+    assert len(steps_ns) == 2
+    assert ran_ns == sum(steps_ns)

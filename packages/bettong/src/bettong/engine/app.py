@@ -42,7 +42,7 @@ from bettong.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+    from collections.abc import Awaitable, Callable, Iterable, MutableMapping, Sequence
 
     import pyarrow as pa
 
@@ -123,6 +123,8 @@ class InferenceApp:
         self._now_ms = now_ms
         self._metrics = metrics or Recorder(Memory(spec))
         self._record = self._metrics.record
+        chain = program.plan.chain
+        self._repeating = chain if chain and len(set(chain)) < len(chain) else None
         self._hosts = KnownHosts(spec.host, spec.hosts)
         self._origin = Origin.of(spec, name, program.last_model)
         self._shape = self._new_shape(program.input_schema)
@@ -429,8 +431,19 @@ class InferenceApp:
             time.perf_counter_ns() - attempt.began_ns if attempt.began_ns else 0,
             attempt.log_ns,
             attempt.encode_ns,
-            attempt.elapsed_ns if attempt.beside is None else (attempt.elapsed_ns[0], *attempt.beside.models_ns),
+            self._took(attempt),
         )
+
+    def _took(self, attempt: _Attempt) -> Sequence[int]:
+        """Nanoseconds of parsing and of each model of the deployment file, of which several steps may be one."""
+        if attempt.beside is not None:
+            return (attempt.elapsed_ns[0], *attempt.beside.models_ns)
+        if self._repeating is None:
+            return attempt.elapsed_ns
+        models = [0] * len(self._spec.models)
+        for model, ns in zip(self._repeating, attempt.elapsed_ns[1:], strict=False):  # it may have failed on its way
+            models[model] += ns
+        return (*attempt.elapsed_ns[:1], *models)
 
     async def _read(self, headers: dict[bytes, bytes], receive: Receive) -> bytes:
         limit = self._spec.max_body_bytes
@@ -606,7 +619,9 @@ def _request_id(sent: bytes | None) -> str:
     """The caller's id when it is 1 to 128 visible ASCII characters, else a new one."""
     if sent is not None and _REQUEST_ID.fullmatch(sent):
         return sent.decode("ascii")
-    text = f"{getrandbits(128):032x}"  # as a UUID of version 4 is written, at a fifth of its cost; seeded anew by a fork
+    text = (
+        f"{getrandbits(128):032x}"  # as a UUID of version 4 is written, at a fifth of its cost; seeded anew by a fork
+    )
     return f"{text[:8]}-{text[8:12]}-4{text[13:16]}-a{text[17:20]}-{text[20:]}"
 
 
