@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-from main_job import fresh_home, ours
+from main_job import fresh_home, ours  # type: ignore[import-not-found]  # lies beside this file
 
 from wallaroo.framework import Framework
 

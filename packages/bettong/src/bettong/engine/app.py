@@ -619,9 +619,8 @@ def _request_id(sent: bytes | None) -> str:
     """The caller's id when it is 1 to 128 visible ASCII characters, else a new one."""
     if sent is not None and _REQUEST_ID.fullmatch(sent):
         return sent.decode("ascii")
-    text = (
-        f"{getrandbits(128):032x}"  # as a UUID of version 4 is written, at a fifth of its cost; seeded anew by a fork
-    )
+    # as a UUID of version 4 is written, at a fifth of its cost; a fork seeds it anew
+    text = f"{getrandbits(128):032x}"
     return f"{text[:8]}-{text[8:12]}-4{text[13:16]}-a{text[17:20]}-{text[20:]}"
 
 

@@ -72,6 +72,9 @@ class Program:
         self._places = tuple(self._place(at, model) for at, model in enumerate(chain or ()))
         prompt = tuple(runner for runner in self._runners if isinstance(runner, Prompt))
         self._prompt = prompt if chain and len(prompt) == len(self._runners) else ()
+        only = self._runners[0] if len(self._runners) == 1 else None
+        # asking an object for all that a Protocol has takes microseconds: once
+        self._row_runner = only if isinstance(only, PromptRow) else None
         self._steps: Steps | None = None
         if chain is None:
             # made after the fork, so that each replica draws for itself
@@ -100,8 +103,7 @@ class Program:
     @property
     def row_runner(self) -> PromptRow | None:
         """The one runner, if it takes single rows as arrays."""
-        only = self._runners[0] if len(self._runners) == 1 else None
-        return only if isinstance(only, PromptRow) else None
+        return self._row_runner
 
     async def run(self, rows: pa.Table) -> Ran:
         """Take rows of the input schema through every step.
