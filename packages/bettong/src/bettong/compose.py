@@ -188,6 +188,13 @@ def start_nursery() -> Nursery:
     return Nursery.start(open_log, command=[sys.executable, "-P", "-c", _BE_NURSERY])
 
 
+def keep_pandas_out() -> None:
+    """Make the process a server's alone: reading a log would import pandas, which nothing of it needs."""
+    from bettong.engine import forking
+
+    forking.keep_pandas_out()
+
+
 def be_nursery(line: int) -> None:
     """Be a nursery in place of one that died; `line` is the descriptor that leads to the server."""
     from bettong.engine.nursery import serve

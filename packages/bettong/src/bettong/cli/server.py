@@ -50,6 +50,7 @@ def serve(settings: Settings) -> None:
     compose.prepare_home(settings)
     compose.raise_descriptor_limit()
     nursery = compose.start_nursery()  # first of all: it must have opened nothing, not even the lock
+    compose.keep_pandas_out()
     with compose.closing_all() as stack:
         stack.callback(nursery.close)
         stack.callback(os.close, _take_home(settings.home))

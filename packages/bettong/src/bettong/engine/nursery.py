@@ -18,16 +18,14 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import threading
-from importlib.abc import MetaPathFinder
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bettong.domain.deployments import DeploymentSpec
 from bettong.domain.models import is_native
 from bettong.engine import host
-from bettong.engine.forking import become, close_others, require_single_thread
+from bettong.engine.forking import become, close_others, keep_pandas_out, require_single_thread
 from bettong.engine.replica import runner_of
 from bettong.errors import Unavailable
 
@@ -145,17 +143,9 @@ def _nurse(line: socket.socket, open_log: OpenLog, open_runner: OpenRunner) -> N
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # ctrl-C reaches the whole terminal; the closed line ends us
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     close_others({line.fileno()})
-    sys.meta_path.insert(0, _WithoutPandas())
+    keep_pandas_out()
     while request := _read_line(line):
         line.sendall(json.dumps({"error": _launch(json.loads(request), line, open_log, open_runner)}).encode() + b"\n")
-
-
-class _WithoutPandas(MetaPathFinder):
-    """Engines see no pandas: pyarrow would import it at its first `pa.array`, for 45 MB in each replica and no use."""
-
-    def find_spec(self, fullname: str, path: object, target: object = None) -> None:
-        if fullname == "pandas":
-            raise ModuleNotFoundError("Engines work without pandas.", name="pandas")
 
 
 def _launch(request: dict[str, str], theirs: socket.socket, open_log: OpenLog, open_runner: OpenRunner) -> str | None:
