@@ -9,12 +9,14 @@ import stat
 import struct
 import zipfile
 import zlib
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO, cast
 
 from bettong.errors import BadInput, StorageFull, TooLarge
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 NOT_A_ZIP = "Not a valid ZIP file."
@@ -68,6 +70,21 @@ def require_zip(upload: BinaryIO) -> None:
     leaves `upload` at its start."""
     _open_zip(upload).close()
     upload.seek(0)
+
+
+@contextmanager
+def looked_into(path: Path) -> Iterator[zipfile.ZipFile]:
+    """A zip to look into that is not to be unpacked: a model's own file may be one.
+
+    Raises:
+        BadInput: it is none, or turns out to be damaged or encrypted while it is read.
+        TooLarge: its table of contents is.
+    """
+    try:
+        with path.open("rb") as file, _open_zip(file) as zipped:
+            yield zipped
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as broken:
+        raise BadInput(f"{path.name} is a zip that is damaged or not complete.", "Upload it again.") from broken
 
 
 def unpack(archive: Path, folder: Path, limits: UnpackLimits | None = None) -> list[str]:

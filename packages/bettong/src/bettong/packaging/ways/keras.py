@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import json
-import zipfile
 from typing import TYPE_CHECKING, Any
 
 from packaging.version import InvalidVersion, Version
 
 from bettong.errors import BadInput
+from bettong.packaging.artifact import looked_into
 from bettong.packaging.frameworks import ZIP_MAGIC, Needs, content_folder, head_of, only_file
 from bettong.packaging.hdf5 import MAGIC, has_attribute, text_attribute
 from bettong.packaging.saved_model import FILE
 from bettong.packaging.ways.tensorflow import needs, saved_model_needs
 
 if TYPE_CHECKING:
+    import zipfile
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
 SUFFIXES = (".keras", ".h5", ".hdf5")
 METADATA, CONFIG = "metadata.json", "config.json"  # of a .keras file, which is a zip
-MAX_JSON_BYTES = 64 * 2**20
+MAX_JSON_BYTES = 8 * 2**20
 LAST_WITH_KERAS_2 = "==2.15.*"
 NOTEBOOK = "__main__"
 HOW = "Write the whole model: model.save('model.keras')."
@@ -34,11 +35,8 @@ def single(archive: Path, head: bytes) -> str:
             "The file is neither .keras nor .h5, nor a zip.",
             "Upload what model.save('model.keras') writes, or the zipped folder that model.export(folder) makes.",
         )
-    try:
-        with zipfile.ZipFile(archive) as opened:
-            names = set(opened.namelist())
-    except (zipfile.BadZipFile, OSError, ValueError):
-        raise BadInput("The file begins like a zip, and is damaged or not complete.", "Upload it again.") from None
+    with looked_into(archive) as opened:
+        names = set(opened.namelist())
     return "model.keras" if {METADATA, CONFIG} <= names else ""
 
 
@@ -58,9 +56,9 @@ def _of_hdf5(file: Path) -> Needs:
 
 def _of_archive(file: Path) -> Needs:
     try:
-        with zipfile.ZipFile(file) as opened:
+        with looked_into(file) as opened:
             metadata, config = (_json(opened, name) for name in (METADATA, CONFIG))
-    except (zipfile.BadZipFile, KeyError, ValueError, RecursionError):
+    except (KeyError, ValueError, RecursionError):
         raise BadInput(f"{file.name} is not a file that Keras writes, or a damaged one.", HOW) from None
     if own := sorted(set(_of_notebook(config))):
         raise BadInput(

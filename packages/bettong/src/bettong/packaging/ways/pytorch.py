@@ -7,6 +7,7 @@ import zipfile
 from typing import TYPE_CHECKING
 
 from bettong.errors import BadInput
+from bettong.packaging.artifact import looked_into
 from bettong.packaging.frameworks import ZIP_MAGIC, Needs, content_folder, only_file
 from bettong.packaging.pickled import DISTRIBUTIONS, NOTEBOOK, STANDARD
 from bettong.packaging.pickles import PickleFacts, facts_of, looks_like_pickle
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 SUFFIXES = (".pt", ".pth", ".pt2")
 LEGACY_MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # torch.save until 1.6
 LEGACY_PARTS = 3  # pickles before the model's own: magic number, protocol, machine
-MAX_PICKLE_BYTES = 64 * 2**20
+MAX_PICKLE_BYTES = 8 * 2**20  # without the tensors, which lie beside it
 SCRIPT = "torch.jit.script(model).save('model.pt')"
 HOW = f"Write the whole model: {SCRIPT}, or torch.save(model, 'model.pt')."
 WEIGHTS = ("collections.OrderedDict", "dict")
@@ -58,10 +59,7 @@ def look(folder: Path, config: Mapping[str, object]) -> Needs:
 
 def _name_in_zip(archive: Path) -> str:
     """torch's own files are zips, too: all in one folder, with a `data.pkl` or an `archive_format`."""
-    try:
-        entries = _entries(archive)
-    except (zipfile.BadZipFile, OSError, ValueError):
-        raise BadInput("The file begins like a zip, and is damaged or not complete.", "Upload it again.") from None
+    entries = _entries(archive)
     if "archive_format" in entries:
         return "model.pt2"
     return "model.pt" if "data.pkl" in entries else ""
@@ -69,7 +67,7 @@ def _name_in_zip(archive: Path) -> str:
 
 def _entries(path: Path) -> dict[str, zipfile.ZipInfo]:
     """What torch's zip holds, by name without its top folder."""
-    with zipfile.ZipFile(path) as opened:
+    with looked_into(path) as opened:
         return {entry.filename.partition("/")[2]: entry for entry in opened.infolist()}
 
 
@@ -78,7 +76,7 @@ def _facts(file: Path, entries: Mapping[str, zipfile.ZipInfo]) -> PickleFacts:
     if entries:
         if "data.pkl" not in entries:
             raise BadInput(f"{file.name} is a zip that torch.save did not write.", HOW)
-        with zipfile.ZipFile(file) as opened, opened.open(entries["data.pkl"]) as pickle:
+        with looked_into(file) as opened, opened.open(entries["data.pkl"]) as pickle:
             return facts_of(io.BytesIO(pickle.read(MAX_PICKLE_BYTES)))
     with file.open("rb") as legacy:
         if legacy.read(len(LEGACY_MAGIC)) != LEGACY_MAGIC:
