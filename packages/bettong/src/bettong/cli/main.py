@@ -1,44 +1,22 @@
-"""The command line: `bettong up | status | stop | serve | logs | token | tokens | keys`."""
+"""The command line: `bettong up | status | stop | serve | logs | token | tokens | connections | keys`."""
 
 from __future__ import annotations
 
-import base64
 import json
-import secrets
 import sys
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING
 
 import click
-import httpx
 
 from bettong import __version__, compose
 from bettong.cli import launch, record
-from bettong.errors import BettongError
+from bettong.cli.calls import CALL_TIMEOUT_S, Teaching, call, fail, running, token_of
+from bettong.cli.connections import connections
+from bettong.cli.keys import keys
 from bettong.services import text_logs
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from bettong.settings import Settings
-
-STOP_TIMEOUT_S = 60.0
-
-
-class Teaching(click.Group):
-    """A group that answers a mistyped command with the commands there are, and our errors with two sentences."""
-
-    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
-        try:
-            return super().resolve_command(ctx, args)
-        except click.UsageError:
-            known = ", ".join(self.list_commands(ctx))
-            raise click.UsageError(f"There is no command '{args[0]}'. The commands are: {known}.", ctx) from None
-
-    def invoke(self, ctx: click.Context) -> Any:
-        try:
-            return super().invoke(ctx)
-        except BettongError as error:
-            raise click.ClickException(str(error)) from error
 
 
 @click.group(cls=Teaching, context_settings={"help_option_names": ["-h", "--help"]})
@@ -99,20 +77,20 @@ def status(as_json: bool) -> None:
             + " Start it with: bettong up"
         )
         sys.exit(3)
-    facts = _call(settings, found, "GET", "/v1/api/platform/status")
-    deployments = _call(settings, found, "POST", "/v1/api/deployments/list")["deployments"]
-    running = [d for d in deployments if d["deployed"]]
+    facts = call(settings, found, "GET", "/v1/api/platform/status")
+    deployments = call(settings, found, "POST", "/v1/api/deployments/list")["deployments"]
+    deployed = [d for d in deployments if d["deployed"]]
     if as_json:
-        click.echo(json.dumps({**facts, "deployed": running}, indent=2))
+        click.echo(json.dumps({**facts, "deployed": deployed}, indent=2))
         return
     click.echo(f"bettong {facts['version']} runs at {facts['url']} since {facts['started_at']} (home {facts['home']}).")
     click.echo(f"Model workers: {facts['sandbox']}.")
     for warning in facts["warnings"]:
         click.echo(f"Warning: {warning}")
-    if not running:
+    if not deployed:
         click.echo("Nothing is deployed.")
-    for deployment in running:
-        state = _call(settings, found, "POST", "/v1/api/status/get_deployment", {"name": deployment["label"]})
+    for deployment in deployed:
+        state = call(settings, found, "POST", "/v1/api/status/get_deployment", {"name": deployment["label"]})
         click.echo(f"{deployment['label']:<40} {state['status']:<9} {deployment['url'] or '-'}")
         if state["target"]["error"]:
             click.echo(f"{'':<40} {state['target']['error']}")
@@ -131,9 +109,9 @@ def stop(keep_deployments: bool) -> None:
             + (f" Stopped {_count(left, 'deployment')} that it had left." if left else "")
         )
         return
-    _call(settings, found, "POST", "/v1/api/platform/stop", {"keep_deployments": keep_deployments})
-    if not launch.wait_for_end(found.pid, STOP_TIMEOUT_S):
-        _fail(f"The server (pid {found.pid}) has not ended within {STOP_TIMEOUT_S:g} s. See: bettong logs")
+    call(settings, found, "POST", "/v1/api/platform/stop", {"keep_deployments": keep_deployments})
+    if not launch.wait_for_end(found.pid, CALL_TIMEOUT_S):
+        fail(f"The server (pid {found.pid}) has not ended within {CALL_TIMEOUT_S:g} s. See: bettong logs")
     click.echo("Stopped." if not keep_deployments else "Stopped the server; deployments go on answering.")
 
 
@@ -147,10 +125,10 @@ def logs(deployment: str | None, model: str | None, lines: int) -> None:
     """Print the last lines of the server's log, of a deployment's, or of a model's."""
     settings = compose.settings_from_environment()
     if model is not None and deployment is None:
-        _fail("--model names a model of a deployment: give --deployment too. `bettong status` lists the deployments.")
+        fail("--model names a model of a deployment: give --deployment too. `bettong status` lists the deployments.")
     path = settings.home / launch.LOG if deployment is None else _deployment_log(settings.home, deployment, model)
     if not path.is_file():
-        _fail(
+        fail(
             f"There is no log at {path}. A server in the foreground (bettong serve) logs to where it was started; "
             "`bettong status` lists what is deployed."
         )
@@ -167,7 +145,7 @@ def token(header: bool) -> None:
 
     Keep it off command lines, where others can see it: hand it to programs through a pipe or a file.
     """
-    text = _token(compose.settings_from_environment().home)
+    text = token_of(compose.settings_from_environment().home)
     click.echo(f"Authorization: Bearer {text}" if header else text)
 
 
@@ -187,58 +165,19 @@ def tokens_create(email: str, label: str, invite: bool, as_json: bool) -> None:
     It is told this once. Hand it on by a file that only its owner can read, or through a pipe.
     """
     settings = compose.settings_from_environment()
-    found = _running(settings)
+    found = running(settings)
     if invite:
-        _call(settings, found, "POST", "/v1/api/users/invite", {"email": email})
-    made = _call(settings, found, "POST", "/v1/api/users/create_token", {"email": email, "label": label})
+        call(settings, found, "POST", "/v1/api/users/invite", {"email": email})
+    made = call(settings, found, "POST", "/v1/api/users/create_token", {"email": email, "label": label})
     click.echo(json.dumps(made, indent=2) if as_json else made["token"])
 
 
-@cli.group(cls=Teaching)
-def keys() -> None:
-    """Keys that seal the details of Connections."""
-
-
-@keys.command("new")
-def keys_new() -> None:
-    """Print a fresh key for BETTONG_KEYS.
-
-    The first key of BETTONG_KEYS encrypts and any of them decrypts: put a new one in front and keep the old ones.
-    """
-    click.echo(base64.b64encode(secrets.token_bytes(32)).decode())
+cli.add_command(connections)
+cli.add_command(keys)
 
 
 def main() -> None:
     cli(prog_name="bettong")
-
-
-def _running(settings: Settings) -> record.Record:
-    if (found := record.running(settings.home)) is None:
-        _fail(f"No platform runs in {settings.home}. Start it with: bettong up")
-    return found
-
-
-def _call(settings: Settings, found: record.Record, method: str, path: str, body: object = None) -> Any:
-    """One call to the running server as the owner; our error's own sentences when it refuses."""
-    headers = {"Authorization": f"Bearer {_token(settings.home)}", "X-Bettong-Client": f"cli/{__version__}"}
-    try:
-        with httpx.Client(base_url=found.url, headers=headers, timeout=STOP_TIMEOUT_S, trust_env=False) as client:
-            answer = client.request(method, path, json=None if method == "GET" else body or {})
-    except httpx.HTTPError as broken:
-        _fail(f"The server at {found.url} did not answer ({type(broken).__name__}). See: bettong logs")
-    if answer.is_success:
-        return answer.json()
-    try:
-        _fail(str(answer.json()["msg"]))
-    except (ValueError, KeyError, TypeError):
-        _fail(f"The server at {found.url} answered {answer.status_code} to {path}: {answer.text[:200]}")
-
-
-def _token(home: Path) -> str:
-    try:
-        return (home / "token").read_text().strip()
-    except OSError:
-        _fail(f"There is no token that you can read in {home}. Start the platform with: bettong up")
 
 
 def _deployment_log(home: Path, label: str, model: str | None) -> Path:
@@ -249,19 +188,15 @@ def _deployment_log(home: Path, label: str, model: str | None) -> Path:
     folder = home / "deployments"
     known = sorted(p.name for p in folder.iterdir()) if folder.is_dir() else []
     if label not in known:
-        _fail(f"There is no deployment '{label}'. Those with a log: {', '.join(known) or 'none'}.")
+        fail(f"There is no deployment '{label}'. Those with a log: {', '.join(known) or 'none'}.")
     if model is None:
         return folder / label / "host.log"
     workers = {p.stem: p for p in (folder / label).glob("*.log") if p.stem != "host"}
     named = [uid for uid in workers if model in (uid, uid.rpartition("-")[0])]
     if not named:
-        _fail(f"Deployment '{label}' has no log of a model '{model}'. It has: {', '.join(sorted(workers)) or 'none'}.")
+        fail(f"Deployment '{label}' has no log of a model '{model}'. It has: {', '.join(sorted(workers)) or 'none'}.")
     return workers[max(named, key=lambda uid: workers[uid].stat().st_mtime)]
 
 
 def _count(number: int, what: str) -> str:
     return f"{number} {what}" if number == 1 else f"{number} {what}s"
-
-
-def _fail(text: str) -> NoReturn:
-    raise click.ClickException(text)

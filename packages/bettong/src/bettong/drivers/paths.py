@@ -28,7 +28,7 @@ def inside(text: str, egress: Egress) -> Path:
     if not allowed or any(real.is_relative_to(os.path.realpath(folder)) for folder in egress.forbidden):
         raise BadInput(
             f"Drivers may not reach '{text}': it lies outside the folders that this platform allows.",
-            "Use a path below one of them, or ask the operator (BETTONG_DRIVER_FOLDERS).",
+            "Use a path below one of them, or ask the operator (BETTONG_FILE_FOLDERS).",
         )
     return real
 

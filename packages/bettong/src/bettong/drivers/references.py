@@ -7,6 +7,7 @@ it gave never leaves that process.
 from __future__ import annotations
 
 import os
+import stat
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
@@ -123,13 +124,17 @@ def _file(reference: Reference, policy: ReferencePolicy) -> str:
             f"'{reference.field}' refers to a file that references may not name here.",
             "Ask the operator to allow its folder (BETTONG_SECRET_FOLDERS).",
         )
+    unreadable = BadInput(
+        f"'{reference.field}' refers to the file {reference.rest}, which cannot be read where the work runs.",
+        "Check that it is there, is a file, and that the platform's user may read it.",
+    )
     try:
         descriptor = os.open(real, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
-        raise BadInput(
-            f"'{reference.field}' refers to the file {reference.rest}, which cannot be read where the work runs.",
-            "Check that it is there and that the platform's user may read it.",
-        ) from None
+        raise unreadable from None
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise unreadable
     with os.fdopen(descriptor, "rb") as opened:
         content = opened.read(MAX_FILE_BYTES + 1)
     if len(content) > MAX_FILE_BYTES:
