@@ -86,6 +86,14 @@ def test_a_log_with_nothing_in_it_is_an_empty_table(folder: Path) -> None:
     empty = [NamedLog("idle", True, "workspace-1-pipeline-idle-inference")]
 
     assert rows(folder, "select * from logs('idle')", logs=empty) == []
+    with pytest.raises(BadInput, match="'idle' that it names has no rows yet"):
+        rows(folder, """select "in.count" from logs('idle')""", logs=empty)
+
+
+def test_a_log_without_failures_has_their_columns_nevertheless(folder: Path) -> None:
+    empty = [NamedLog("idle", valid, f"workspace-1-pipeline-idle-{valid}") for valid in (True, False)]
+
+    assert rows(folder, "select time, error from logs('idle', valid := false)", logs=empty) == []
 
 
 def test_rows_that_share_values_are_whole(tmp_path: Path) -> None:

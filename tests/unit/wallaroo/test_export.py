@@ -70,6 +70,20 @@ def test_an_export_ends_at_its_limit_of_rows(
     assert "set a larger limit" in capsys.readouterr().err
 
 
+def test_rows_that_the_limit_cuts_off_the_last_page_are_said_to_be_more(
+    pipeline: Pipeline, platform: StubPlatform, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    platform.on(TOPIC, page("RecordLimited", "c"), page())
+
+    pipeline.export_logs(tmp_path, limit=4)
+    whole = capsys.readouterr().err
+    platform.on(TOPIC, page("RecordLimited", "c"), page())
+    pipeline.export_logs(tmp_path, limit=3)
+
+    assert whole == ""
+    assert "set a larger limit" in capsys.readouterr().err
+
+
 def test_an_export_ends_with_the_page_that_reaches_its_size(
     pipeline: Pipeline, platform: StubPlatform, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -92,7 +106,7 @@ def test_with_dates_the_oldest_rows_are_exported_first(
     pipeline.export_logs(tmp_path, data_size_limit="1KiB", start_datetime=START, end_datetime=END)
 
     asked = dict(platform.calls(TOPIC)[0].query)
-    assert (asked["time.start"], asked["page_size"]) == ("2024-01-01T10:00:00+00:00", "10000")
+    assert (asked["time.start"], asked["page_size"]) == ("2024-01-01T10:00:00+00:00", "1000")
     assert "order" not in asked
     assert "oldest records" in capsys.readouterr().err
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from wallaroo.client import Client
     from wallaroo.logs import LogQuery
 
+LARGE_BYTES, SMALL_PAGE_ROWS = 10 * 2**20, 1000
 _UNITS = {"kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}
 
 
@@ -53,6 +54,11 @@ class Export:
     def max_bytes(self) -> int:
         return parse_size(self.size_limit)
 
+    def page_size(self, limit: int | None) -> int:
+        """How many rows to ask for at once: few where little is wanted: the page that reaches it is written whole."""
+        most = logs.MAX_PAGE_ROWS if self.max_bytes >= LARGE_BYTES else SMALL_PAGE_ROWS
+        return most if limit is None else min(limit, most)
+
     def path(self, number: int) -> Path:
         return Path(self.directory) / f"{self.file_prefix}-{number}.{'arrow' if self.arrow else 'json'}"
 
@@ -68,7 +74,7 @@ def run(client: Client, topic: str, query: LogQuery, newest_ms: int | None, expo
     newest: int | None = None
     reason = "All"
     with _files(export) as files:
-        for page in logs.pages(client, topic, query, logs.page_size_of(query.limit)):
+        for page in logs.pages(client, topic, query, export.page_size(query.limit)):
             table = page.table if query.limit is None else page.table.slice(0, query.limit - files.rows)
             if not files.rows:
                 logs.warn_of_dropped(table)
@@ -76,12 +82,11 @@ def run(client: Client, topic: str, query: LogQuery, newest_ms: int | None, expo
                 files.write(logs.shown(table, query))
                 newest = max(newest or 0, inference.latest_time_ms(table) or 0)
                 client._screen.write(f"\rExporting: {files.rows:,} rows, {files.bytes / 2**20:,.1f} MiB")
-            if page.next is None:
-                break
-            if query.limit is not None and files.rows >= query.limit:
+            more = page.next is not None or table.num_rows < page.table.num_rows
+            if more and query.limit is not None and files.rows >= query.limit:
                 reason = "RecordLimited"
                 break
-            if files.bytes >= export.max_bytes:
+            if more and files.bytes >= export.max_bytes:
                 reason = "ByteLimited"
                 break
     client._screen.write("\n" if files.rows else "")

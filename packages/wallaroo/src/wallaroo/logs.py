@@ -91,7 +91,7 @@ def read(client: Client, topic: str, query: LogQuery, newest_ms: int | None, arr
     """One page, as a DataFrame or a Table; says on stderr what is missing from it."""
     wait_until_logged(client, topic, newest_ms)
     limit = DEFAULT_LIMIT if query.limit is None and not query.dated else query.limit
-    page = _page(client, topic, query.params(page_size_of(limit, None)), {})
+    page = _page(client, topic, query.params(limit and min(limit, MAX_PAGE_ROWS)), {})
     if page is None:
         import pyarrow as pa
 
@@ -164,11 +164,6 @@ def _of_model(table: pa.Table, model_name: str) -> pa.Table:
         return table.slice(0, 0)
     last_models = [json.loads(text or "{}") for text in table["metadata.last_model"].to_pylist()]
     return table.filter([model.get("model_name") == model_name for model in last_models])
-
-
-def page_size_of(limit: int | None, unlimited: int | None = MAX_PAGE_ROWS) -> int | None:
-    """How many rows to ask for at once."""
-    return unlimited if limit is None else min(limit, MAX_PAGE_ROWS)
 
 
 def pages(client: Client, topic: str, query: LogQuery, page_size: int | None = None) -> Iterator[Page]:

@@ -94,7 +94,7 @@ def answered(order: dict[str, Any]) -> dict[str, Any]:
     except duckdb.OutOfMemoryException:
         raise _out_of_memory(order) from None
     except duckdb.Error as failed:
-        raise _refusal(duckdb, failed) from None
+        raise _refusal(duckdb, failed, [log["name"] for log in order["logs"] if not log["files"]]) from None
 
 
 def _open(duckdb: Any, order: dict[str, Any]) -> Any:
@@ -114,7 +114,7 @@ def _open(duckdb: Any, order: dict[str, Any]) -> Any:
     connection.execute(f"SET allowed_directories = ['{FILES}']")
     connection.execute("SET enable_external_access = false")
     for log in order["logs"]:
-        connection.execute(f'CREATE VIEW "{_table(log)}" AS {_rows_of(log["files"])}')
+        connection.execute(f'CREATE VIEW "{_table(log)}" AS {_rows_of(log)}')
     connection.execute(
         "CREATE MACRO logs(name, valid := true) AS TABLE "
         "FROM query_table('log:' || name || CASE WHEN valid THEN ':inference' ELSE ':failures' END)"
@@ -127,10 +127,10 @@ def _table(log: dict[str, Any]) -> str:
     return f"log:{log['name']}:{'inference' if log['valid'] else 'failures'}"
 
 
-def _rows_of(files: list[str]) -> str:
-    if not files:  # nothing was logged yet
-        return "SELECT NULL::TIMESTAMP AS time WHERE false"
-    listed = ", ".join(_text(os.path.join(FILES, file)) for file in files)
+def _rows_of(log: dict[str, Any]) -> str:
+    if not log["files"]:  # nothing was logged yet: what is known of its columns
+        return f"SELECT NULL::TIMESTAMP AS time{'' if log['valid'] else ', NULL::VARCHAR AS error'} WHERE false"
+    listed = ", ".join(_text(os.path.join(FILES, file)) for file in log["files"])
     return f"SELECT * EXCLUDE (_row) FROM read_parquet([{listed}], union_by_name = true)"
 
 
@@ -237,7 +237,7 @@ def _out_of_memory(order: dict[str, Any]) -> Refused:
     )
 
 
-def _refusal(duckdb: Any, failed: Exception) -> Refused:
+def _refusal(duckdb: Any, failed: Exception, empty: list[str]) -> Refused:
     """DuckDB's words about the query, without values: its text quotes them, and names of ours."""
     text = str(failed).partition("\n\nLINE")[0].partition("\n\nStack")[0]
     text = " ".join(text.split()).replace(os.getcwd(), "")
@@ -245,7 +245,10 @@ def _refusal(duckdb: Any, failed: Exception) -> Refused:
         return Refused("The query reaches for something beside the logs.", "It may read logs('pipeline-name') alone.")
     if not isinstance(failed, (duckdb.BinderException, duckdb.CatalogException, duckdb.ParserException)):
         text = _QUOTED.sub("'…'", text)
-    return Refused(f"DuckDB does not run the query: {text[:MOST_WORDS]}", "Correct the query, and send it again.")
+    next_step = "Correct the query, and send it again."
+    if empty and isinstance(failed, duckdb.BinderException):
+        next_step = f"A log of '{empty[0]}' that it names has no rows yet, and so no columns but its time."
+    return Refused(f"DuckDB does not run the query: {text[:MOST_WORDS]}", next_step)
 
 
 if __name__ == "__main__":
