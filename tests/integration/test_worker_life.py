@@ -192,6 +192,23 @@ def test_rows_of_ten_megabytes_go_there_and_back(environment: Path, tmp_path: Pa
     asyncio.run(story())
 
 
+def test_more_columns_than_one_system_call_takes_go_there_and_back(environment: Path, tmp_path: Path) -> None:
+    async def story() -> None:
+        kinds = {f"c{i}": pa.list_(pa.int64()) for i in range(1100)}
+        identity = """
+            from mac.types import InferenceData
+            def process_data(input_data: InferenceData) -> InferenceData:
+                return input_data
+        """
+        runner = runner_for(identity, environment, tmp_path, kinds, kinds)
+        await runner.start()
+        rows = table(kinds, {name: [[i, 2, 3], [], [i]] for i, name in enumerate(kinds)})
+        assert (await runner.predict(rows)).equals(rows)
+        await runner.close()
+
+    asyncio.run(story())
+
+
 def test_an_answer_too_large_for_a_frame_is_a_named_failure(environment: Path, tmp_path: Path) -> None:
     async def story() -> None:
         giant = """

@@ -249,6 +249,14 @@ def test_a_forged_answer_is_refused(columns: Any, body: bytes) -> None:
         decode(columns, memoryview(body), pa.schema([("y", pa.list_(pa.int32()))]), 1)
 
 
+@pytest.mark.parametrize("offsets", [[0, 3, 2], [1, 2, 2], [0, 1, -1], [0, 2**40, 2**40], [0, 1, 5]], ids=str)
+def test_forged_offsets_of_several_rows_are_refused(offsets: list[int]) -> None:
+    body = np.array(offsets, "<i8").tobytes() + bytes(8)
+
+    with pytest.raises(BadFrame):
+        decode([{"n": 2, "child": {"n": 2}}], memoryview(body), pa.schema([("y", pa.list_(pa.int32()))]), 2)
+
+
 def test_forged_text_that_is_not_utf8_is_refused() -> None:
     body = np.array([0, 2], "<i8").tobytes() + b"\xff\xfe" + bytes(6)
 

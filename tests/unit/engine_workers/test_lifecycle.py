@@ -32,7 +32,7 @@ PATIENCE = Patience(load_s=60.0, restart_s=10.0, abandoned_s=30.0)
 
 def ready(**more: object) -> Worker:
     worker = Worker(PATIENCE, phase=Phase.READY, since_s=50.0, was_ready=True)
-    return replace(worker, **more)  # type: ignore[arg-type]
+    return worker._replace(**more)  # type: ignore[arg-type]
 
 
 def test_a_start_launches_and_sets_the_load_timeout() -> None:

@@ -18,7 +18,7 @@ from __future__ import annotations
 import datetime
 import decimal
 import numbers
-from typing import Any, Dict, List, Tuple
+from typing import Any, Dict, List, Tuple, Union
 
 import numpy as np
 
@@ -35,7 +35,7 @@ class Misfit(ValueError):
 class ColumnReader:
     """Reads columns off a frame's body, one after another. The arrays are views of `body` where that is possible."""
 
-    def __init__(self, body: bytearray) -> None:
+    def __init__(self, body: Union[bytearray, memoryview]) -> None:
         self._body = body
         self._at = 0
 
@@ -53,7 +53,8 @@ class ColumnReader:
             return self._texts(n, as_text=kind == "utf8")
         if kind == "list":
             offsets = self._buffer(_INT64, n + 1)
-            return _lists(offsets, self.column(tree["child"]))
+            child = self.column(tree["child"])
+            return child.reshape((1, *child.shape)) if n == 1 else _lists(offsets, child)
         if kind == "fixed_list":
             child = self.column(tree["child"])
             return child.reshape((n, tree["size"], *child.shape[1:]))
@@ -196,20 +197,25 @@ class _ColumnWriter:
 
     def _list(self, values: np.ndarray, tree: Dict[str, Any]) -> Dict[str, Any]:
         n, size = len(values), tree.get("size")
+        lengths: Any
         if values.dtype == object and values.ndim == 1:
             child, lengths = self._joined(values)
         else:
             if values.ndim == 1:
                 values = values.reshape(n, 1)  # one value per row for a list field: lists of one
-            lengths = np.full(n, values.shape[1], dtype=_INT64)
+            lengths = values.shape[1:2]  # the same in every row
             child = values.reshape((n * values.shape[1], *values.shape[2:]))
         if size is not None:
-            if bool((lengths != size).any()):
-                odd = int(lengths[lengths != size][0])
-                raise self.misfit("found a list of %d values" % odd, "expected %d in every row" % size)
+            found = np.asarray(lengths)
+            odd = found[found != size]
+            if n and len(odd):
+                raise self.misfit("found a list of %d values" % odd[0], "expected %d in every row" % size)
             return {"kind": "fixed_list", "n": n, "size": size, "child": self.column(child, tree["child"])}
-        offsets = np.zeros(n + 1, dtype=_INT64)
-        np.cumsum(lengths, out=offsets[1:])
+        if len(lengths) == n:
+            offsets = np.zeros(n + 1, dtype=_INT64)
+            np.cumsum(lengths, out=offsets[1:])
+        else:
+            offsets = np.arange(n + 1, dtype=_INT64) * lengths[0]
         self._buffers.append(offsets)
         return {"kind": "list", "n": n, "child": self.column(child, tree["child"])}
 

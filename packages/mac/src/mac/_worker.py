@@ -17,6 +17,8 @@ import sys
 import traceback
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
+import numpy as np
+
 from mac._frames import ColumnReader, write_answer
 from mac._loaders import load
 
@@ -25,6 +27,9 @@ MAX_BODY_BYTES = 1 << 31
 MAX_WORDS = 4000
 MAX_TRACEBACK = 20000
 SMALL_FRAME_BYTES = 1 << 16
+MAX_PARTS = 512  # of one sendmsg; systems take 1024
+
+_to_json = json.JSONEncoder(separators=(",", ":")).encode  # json.dumps makes a new encoder at each call
 
 
 def main() -> None:
@@ -71,7 +76,7 @@ class Step:
         self._output = output
         self._loop: Optional[asyncio.AbstractEventLoop] = None
 
-    def run(self, header: Dict[str, Any], body: bytearray) -> Tuple[List[Dict[str, Any]], List[Any]]:
+    def run(self, header: Dict[str, Any], body: memoryview) -> Tuple[List[Dict[str, Any]], List[Any]]:
         reader = ColumnReader(body)
         rows = {name: reader.column(tree) for name, tree in zip(self._names, header["columns"])}
         answer = self._function(rows)
@@ -104,7 +109,7 @@ class Channel:
         self._view = memoryview(self._chunk)
         self._start = self._end = 0  # what is read of the chunk and not yet taken
 
-    def receive(self) -> Optional[Tuple[Dict[str, Any], bytearray]]:
+    def receive(self) -> Optional[Tuple[Dict[str, Any], memoryview]]:
         """The next message and its body; None when the parent has closed the socket."""
         lengths = self._take(8)
         if lengths is None:
@@ -114,22 +119,34 @@ class Channel:
         body = self._take(body_bytes)
         if header is None or body is None:
             return None
-        return json.loads(header), body
+        return json.loads(bytes(header)), body
 
     def send(self, header: Dict[str, Any], buffers: List[Any]) -> None:
-        text = json.dumps(header, separators=(",", ":")).encode()
-        sizes = [buffer.nbytes for buffer in buffers]
-        body_bytes = sum(size + -size % 8 for size in sizes)
-        parts: List[Any] = [struct.pack("<II", len(text), body_bytes), text]
-        for buffer, size in zip(buffers, sizes):
+        text = _to_json(header).encode()
+        body_bytes = 0
+        parts: List[Any] = [b"", text]
+        for buffer in buffers:
+            size = buffer.nbytes
+            padding = -size % 8
+            body_bytes += size + padding
             parts.append(buffer.tobytes() if size <= SMALL_FRAME_BYTES else memoryview(buffer.reshape(-1).view("u1")))
-            parts.append(bytes(-size % 8))
+            if padding:
+                parts.append(bytes(padding))
+        parts[0] = struct.pack("<II", len(text), body_bytes)
         if body_bytes <= SMALL_FRAME_BYTES:
             self._connection.sendall(b"".join(parts))
-            return
-        for part in parts:
-            if len(part):
-                self._connection.sendall(part)
+        else:
+            self._send_all(parts)
+
+    def _send_all(self, parts: List[Any]) -> None:
+        """Everything in as few calls as the socket's buffer and the system allow, without joining it."""
+        waiting = [memoryview(part) for part in parts if len(part)]
+        while waiting:
+            sent = self._connection.sendmsg(waiting[:MAX_PARTS])
+            while waiting and sent >= len(waiting[0]):
+                sent -= len(waiting.pop(0))
+            if sent:
+                waiting[0] = waiting[0][sent:]
 
     def fail(self, request: Optional[int], failed: BaseException, made_up: bool = False) -> None:
         words = "".join(traceback.format_exception(type(failed), failed, failed.__traceback__))
@@ -150,7 +167,7 @@ class Channel:
         }
         self.send(header, [])
 
-    def _take(self, size: int) -> Optional[bytearray]:
+    def _take(self, size: int) -> Optional[memoryview]:
         if self._start == self._end:
             self._start = self._end = 0
         while self._end - self._start < size <= READ_BYTES - self._start:
@@ -159,12 +176,11 @@ class Channel:
                 return None
             self._end += got
         have = min(size, self._end - self._start)
-        taken = bytearray(size)
+        taken = np.empty(size, "u1").data  # not zeroed first, as a bytearray would be
         taken[:have] = self._view[self._start : self._start + have]
         self._start += have
-        rest = memoryview(taken)
         while have < size:
-            got = self._connection.recv_into(rest[have:])
+            got = self._connection.recv_into(taken[have:])
             if not got:
                 return None
             have += got

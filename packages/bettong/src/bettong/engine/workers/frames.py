@@ -7,6 +7,7 @@ worker says of them, and checked before anyone sees them.
 
 from __future__ import annotations
 
+import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
@@ -23,7 +24,15 @@ Values = np.ndarray[Any, np.dtype[Any]]
 Array = Any  # the stubs tell every class of array apart; here they are all handled alike
 
 _INT64 = np.dtype("<i8")
+_NUMBERS: dict[int, np.dtype[Any]] = {  # by Arrow's number of the type: asking for each kind of type takes longer
+    kind.id: np.dtype(kind.to_pandas_dtype())
+    for kind in (
+        *(pa.int8(), pa.int16(), pa.int32(), pa.int64(), pa.uint8(), pa.uint16(), pa.uint32(), pa.uint64()),
+        *(pa.float16(), pa.float32(), pa.float64()),
+    )
+}
 _DAYS = np.dtype("<M8[D]")
+_PAIR, _HALF_PAIR = struct.Struct("<qq"), struct.Struct("<ii")
 _DAY_MS = 86_400_000
 _MAX_INT32 = 2**31 - 1
 
@@ -60,12 +69,14 @@ def _tree(kind: pa.DataType) -> Tree:
 
 
 def _dtype(kind: pa.DataType) -> np.dtype[Any]:
+    if (known := _NUMBERS.get(kind.id)) is not None:
+        return known
     if types.is_date(kind):
         return _DAYS
     if types.is_timestamp(kind):
         return np.dtype(f"<M8[{kind.unit}]")
-    if types.is_boolean(kind) or types.is_integer(kind) or types.is_floating(kind):
-        return np.dtype(kind.to_pandas_dtype())
+    if types.is_boolean(kind):
+        return np.dtype("?")
     raise ValueError(f"Type {kind} cannot be sent to a model.")
 
 
@@ -114,10 +125,18 @@ class _Writer:
         if array.null_count:
             raise ValueError("tensor values may not be null.")
         kind, n = array.type, len(array)
+        if (dtype := _NUMBERS.get(kind.id)) is not None:
+            if n:
+                first = array.offset * dtype.itemsize
+                self._put_bytes(memoryview(array.buffers()[1])[first : first + n * dtype.itemsize])
+            return {"kind": "fixed", "dtype": dtype.str, "n": n}
         if types.is_list(kind) or types.is_large_list(kind):
             offsets = self._offsets(array, 8 if types.is_large_list(kind) else 4)
-            child = array.values.slice(int(offsets[0]), int(offsets[-1] - offsets[0]))
-            self._put(offsets - offsets[0])
+            first, last = int(offsets[0]), int(offsets[-1])
+            child = array.values
+            if first or last != len(child):
+                child = child.slice(first, last - first)
+            self._put(offsets - first if first else offsets)
             return {"kind": "list", "n": n, "child": self.column(child)}
         if types.is_fixed_size_list(kind):
             size = kind.list_size
@@ -164,12 +183,15 @@ class _Writer:
         return _view(buffer, np.dtype(f"<i{width}"), len(array) + 1, array.offset * width).astype(_INT64)
 
     def _put(self, values: Values) -> None:
-        size = values.nbytes
-        if size:
-            self.buffers.append(np.ascontiguousarray(values).view("u1").data)
-            if padding := -size % 8:
-                self.buffers.append(bytes(padding))
-            self.size += size + padding
+        if values.nbytes:
+            self._put_bytes(np.ascontiguousarray(values).view("u1").data)
+
+    def _put_bytes(self, data: memoryview) -> None:
+        padding = -len(data) % 8
+        self.buffers.append(data)
+        if padding:
+            self.buffers.append(bytes(padding))
+        self.size += len(data) + padding
 
 
 def _values(array: Array, dtype: np.dtype[Any]) -> Values:
@@ -201,7 +223,7 @@ def decode(columns: Sequence[object], body: memoryview, schema: pa.Schema, rows:
     for tree, field in zip(columns, schema, strict=True):
         try:
             array = reader.column(tree, field.type, rows)
-            if not types.is_primitive(field.type):
+            if field.type.id not in _NUMBERS:
                 array.validate(full=True)
         except (KeyError, TypeError, ValueError, OverflowError, pa.ArrowException) as wrong:
             raise BadFrame(
@@ -221,6 +243,8 @@ class _Reader:
         """`rows` is how many values must come: told by the request, or by the offsets above."""
         if tree["n"] != rows:
             raise ValueError("another number of rows")
+        if (dtype := _NUMBERS.get(kind.id)) is not None:
+            return pa.Array.from_buffers(kind, rows, [None, self._take(rows * dtype.itemsize)], 0)
         if types.is_list(kind) or types.is_large_list(kind):
             offsets, count = self._offsets(rows, np.dtype("<i8" if types.is_large_list(kind) else "<i4"))
             child = self.column(tree["child"], kind.value_type, count)
@@ -252,6 +276,15 @@ class _Reader:
 
     def _offsets(self, rows: int, dtype: np.dtype[Any]) -> tuple[pa.Buffer, int]:
         buffer = self._take((rows + 1) * 8)
+        if rows == 1:
+            first, last = _PAIR.unpack(buffer)
+            if first != 0 or last < 0:
+                raise ValueError("offsets that go back")
+            if dtype == _INT64:
+                return buffer, last
+            if last > _MAX_INT32:
+                raise OverflowError("more than 2 GiB in one column; declare a large type")
+            return pa.py_buffer(_HALF_PAIR.pack(0, last)), last
         offsets = _view(buffer, _INT64, rows + 1)
         if offsets[0] != 0 or bool((offsets[1:] < offsets[:-1]).any()):
             raise ValueError("offsets that go back")
