@@ -19,8 +19,8 @@ def unpacked(name: str, *packages: str) -> Path:
     def make(folder: Path) -> None:
         if shutil.which("apt-get") is None or shutil.which("dpkg-deb") is None:
             raise RuntimeError(
-                f"These tests need {', '.join(packages)}, which the suite takes from Debian's packages, and this machine "
-                "has no apt-get. Install the server yourself and put it on the PATH."
+                f"These tests need {', '.join(packages)}. The suite takes them from Debian's packages, and "
+                "this machine has no apt-get: install the server yourself and put it on the PATH."
             )
         downloads = folder / "downloads"
         downloads.mkdir(parents=True)

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pymysql
-
 from services.debian import unpacked
 from services.place import run
 from services.running import free_port, serving

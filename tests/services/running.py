@@ -32,7 +32,7 @@ def serving(
     cwd: Path | None = None,
     user: str | None = None,
 ) -> Iterator[None]:
-    """The command as a process, from when `port` takes connections on. Raises RuntimeError with its output if it ends."""
+    """The command as a process, from when `port` takes connections on. Raises RuntimeError when it ends."""
     with tempfile.TemporaryFile() as output:
         process = subprocess.Popen(
             command,

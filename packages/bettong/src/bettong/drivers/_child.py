@@ -52,7 +52,7 @@ def _serve(line: Line, asked: dict[str, Any]) -> None:
         clean = opening.clean if opening else str
         line.say({"failed": [error.code, clean(error.problem), clean(error.next_step)]})
     except Exception as unexpected:  # whatever a library does; its text may hold anything
-        line.say({"failed": ["unavailable", _where(asked["kind"], unexpected), "Tell whoever made that driver."]})
+        line.say({"failed": ["unavailable", _where(asked, unexpected), "Tell whoever made that driver."]})
 
 
 def _opening(asked: dict[str, Any]) -> Opening:
@@ -135,14 +135,15 @@ def _read_request(asked: dict[str, Any]) -> Any:
     return ReadRequest(asked["query"], parameters, asked["batch_rows"], asked["limit"])
 
 
-def _where(kind: str, unexpected: Exception) -> str:
+def _where(asked: dict[str, Any], unexpected: Exception) -> str:
     """Type and place of an error of nobody's making. Its text stays here."""
     import traceback
 
-    frames = traceback.extract_tb(unexpected.__traceback__)
-    ours = [frame for frame in frames if "bettong" in frame.filename] or list(frames)
-    place = f"{os.path.basename(ours[-1].filename)}, line {ours[-1].lineno}" if ours else "an unknown place"
-    return f"The driver for {kind} failed unexpectedly ({type(unexpected).__name__} in {place})."
+    driver = getattr(sys.modules.get(asked["driver"].partition(":")[0]), "__file__", None)
+    frames = list(traceback.extract_tb(unexpected.__traceback__))
+    frame = next((frame for frame in reversed(frames) if frame.filename == driver), frames[-1])
+    place = f"{os.path.basename(frame.filename)}, line {frame.lineno}"
+    return f"The driver for {asked['kind']} failed unexpectedly ({type(unexpected).__name__} in {place})."
 
 
 def _end_with_the_server(life: int) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import AliasChoices, Field, SecretStr
 
-from bettong.drivers.objects import BucketDetails, BucketDriver, Place, endpoint_parts
+from bettong.drivers.objects import BucketDetails, BucketDriver, Place, endpoint_parts, obstore_tree
 from bettong.errors import BadInput
+
+if TYPE_CHECKING:
+    from bettong.domain.drivers import Egress
 
 
 class AzureDetails(BucketDetails):
@@ -25,15 +28,16 @@ class AzureDetails(BucketDetails):
         keys = {"endpoint": self.endpoint} if self.endpoint else {}
         keys |= self._login()
 
-        def store(options: dict[str, Any], retries: dict[str, Any]) -> Any:
+        def store(**waits: Any) -> Any:
             from obstore.store import AzureStore
 
             given: dict[str, Any] = keys
-            return AzureStore(
-                self.container, account_name=self.account_name, **given, client_options=options, retry_config=retries
-            )
+            return AzureStore(self.container, account_name=self.account_name, **given, **waits)
 
-        return Place(host, port, secure, store, "login.microsoftonline.com" if "client_secret" in keys else "")
+        def tree(egress: Egress, timeout_s: float) -> Any:
+            return obstore_tree(store, self.prefix, secure=secure, timeout_s=timeout_s)
+
+        return Place(host, port, secure, tree, "login.microsoftonline.com" if "client_secret" in keys else "")
 
     def _login(self) -> dict[str, Any]:
         if self.anonymous:

@@ -28,16 +28,15 @@ KIND = "DuckDB"
 BATCH_ROWS = 65_536
 _ROWS = "_bettong_rows"
 _STAGING = "_bettong_staging"
-# Locked: no file, no extension and no variable of ours is within reach of a query.
 _CONFIG: dict[str, Any] = {
     "autoinstall_known_extensions": "false",
     "autoload_known_extensions": "false",
-    "enable_external_access": "false",
     "python_enable_replacements": "false",
-    "lock_configuration": "true",
     "threads": "2",
-    "TimeZone": "UTC",
 }
+# icu comes with the library and knows time zones. After that the door is locked: no other file, no extension and no
+# variable of ours is within reach of a query.
+_LOCK = ("LOAD icu", "SET TimeZone = 'UTC'", "SET enable_external_access = false", "SET lock_configuration = true")
 _READ_AS = {"HUGEINT": "DOUBLE", "UHUGEINT": "DOUBLE", "INTERVAL": "VARCHAR", "TIME WITH TIME ZONE": "VARCHAR"}
 
 
@@ -179,7 +178,10 @@ class DuckSource(SqlSink):
         if read_only and not self._path.is_file():
             raise NotFound(f"There is no file '{self._details.path}' on the platform's machine.", "Check the path.")
         with _translated(""):
-            return duckdb.connect(str(self._path), read_only=read_only, config=_CONFIG)
+            connection = duckdb.connect(str(self._path), read_only=read_only, config=_CONFIG)
+            for statement in _LOCK:
+                connection.execute(statement)
+        return connection
 
 
 class DuckDriver:

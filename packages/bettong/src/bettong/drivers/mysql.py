@@ -271,29 +271,46 @@ class MySqlDriver:
 
 @contextmanager
 def _connected(details: MySqlDetails, target: reach.Target, timeout_s: float) -> Iterator[MySqlSource]:
+    """Log in; where TLS is only preferred, without it when the server has none."""
+    import pymysql
+
+    connection: Any = None
+    failed: BaseException | None = None
+    for tls in {"disable": (False,), "prefer": (True, False)}.get(details.ssl, (True,)):
+        try:
+            connection = _log_in(details, target, timeout_s, tls=tls)
+            break
+        except (pymysql.MySQLError, OSError) as error:
+            failed = error
+            if error.args[:1] != (NO_TLS,):
+                break
+    if connection is None:
+        assert failed is not None
+        raise translated(failed, "") from None
+    try:
+        source = MySqlSource(connection, details)
+        source._run("SET SESSION TRANSACTION READ ONLY")
+        source._run("SET time_zone = '+00:00', sql_mode = 'STRICT_ALL_TABLES,NO_ZERO_DATE,NO_ZERO_IN_DATE'")
+        yield source
+    finally:
+        if connection.open:
+            connection.close()
+
+
+def _log_in(details: MySqlDetails, target: reach.Target, timeout_s: float, *, tls: bool) -> Any:
     import ssl
 
     import pymysql
-    from pymysql.constants import CLIENT
 
     from bettong.drivers import web
 
     context = None
-    if details.ssl != "disable":
+    if tls:
         context = web.tls_context(details.ssl_ca)
         if details.ssl != "verify":
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE
-    needs_tls = details.ssl in ("require", "verify")
-
-    class Connection(pymysql.Connection):  # type: ignore[misc]
-        def _request_authentication(self) -> None:
-            """The library goes on in the clear with a server that has no TLS, whatever it was told."""
-            if needs_tls and not self.server_capabilities & CLIENT.SSL:
-                raise pymysql.OperationalError(NO_TLS, "")
-            super()._request_authentication()
-
-    connection = Connection(
+    connection = pymysql.Connection(
         host=target.host,
         port=target.port,
         user=details.user,
@@ -302,27 +319,15 @@ def _connected(details: MySqlDetails, target: reach.Target, timeout_s: float) ->
         charset="utf8mb4",
         local_infile=True,
         ssl=context,
+        ssl_disabled=not tls,
         autocommit=True,
         defer_connect=True,
         connect_timeout=timeout_s,
     )
     # Whatever it is asked, a server can answer with the wish for a file of ours: only mysql_types.load grants one.
     connection._local_infile = False
-    try:
-        failed: BettongError | None = None
-        try:
-            connection.connect(reach.connect(target, timeout_s))
-        except (pymysql.MySQLError, OSError) as error:
-            failed = translated(error, "")
-        if failed:
-            raise failed
-        source = MySqlSource(connection, details)
-        source._run("SET SESSION TRANSACTION READ ONLY")
-        source._run("SET time_zone = '+00:00', sql_mode = 'STRICT_ALL_TABLES,NO_ZERO_DATE,NO_ZERO_IN_DATE'")
-        yield source
-    finally:
-        if connection.open:
-            connection.close()
+    connection.connect(reach.connect(target, timeout_s))
+    return connection
 
 
 def _name(name: str) -> str:

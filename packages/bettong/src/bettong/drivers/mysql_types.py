@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
 FETCH_ROWS = 8_192
+PACKET_BYTES = 64 * 1024
 _MARK = "`"
 _HERE = "v"
 _UNSIGNED, _BINARY_CHARSET = 32, 63
@@ -106,9 +107,15 @@ def declaration(kind: Any, *, key: bool = False) -> str:
 
 
 def load(connection: Any, place: str, batch: pa.RecordBatch) -> None:
-    """One batch by LOAD DATA LOCAL, from memory: the server's wish for a file is answered with these rows, whatever
-    name it asks for."""
-    import pymysql.connections as library
+    """One batch by LOAD DATA LOCAL, from memory. The server answers with the wish for a file: whatever it names, it
+    gets these rows, and no other statement of this connection grants such a wish.
+
+    Raises:
+        pymysql.MySQLError: the server refused a row; it would only warn, and leave the row out or bend it.
+    """
+    from pymysql.constants import COMMAND
+    from pymysql.err import OperationalError
+    from pymysql.protocol import OKPacketWrapper
 
     names = batch.schema.names
     variables = ", ".join(f"@c{n}" for n in range(len(names)))
@@ -121,24 +128,17 @@ def load(connection: Any, place: str, batch: pa.RecordBatch) -> None:
         f"OPTIONALLY ENCLOSED BY '\"' ESCAPED BY '' LINES TERMINATED BY '\\n' ({variables}) SET {settings}"
     )
     data = _csv(batch)
-
-    class FromMemory(library.LoadLocalFile):  # type: ignore[misc]
-        def send_data(self) -> None:
-            packet = max(4096, min(self.connection.max_allowed_packet, 16 * 1024))
-            try:
-                for start in range(0, len(data), packet):
-                    self.connection.write_packet(bytes(data[start : start + packet]))
-            finally:
-                self.connection.write_packet(b"")
-
-    asked, library.LoadLocalFile = library.LoadLocalFile, FromMemory
-    connection._local_infile = True
-    try:
-        with connection.cursor() as cursor:
-            cursor.execute(statement)
-    finally:
-        connection._local_infile = False
-        library.LoadLocalFile = asked
+    connection._execute_command(COMMAND.COM_QUERY, statement)
+    if connection._read_packet().is_load_local_packet():
+        for start in range(0, len(data), PACKET_BYTES):
+            connection.write_packet(bytes(data[start : start + PACKET_BYTES]))
+        connection.write_packet(b"")
+        answer = OKPacketWrapper(connection._read_packet())
+        if answer.warning_count:
+            with connection.cursor() as cursor:
+                cursor.execute("SHOW WARNINGS")
+                if refused := [(code, text) for level, code, text in cursor.fetchall() if level != "Note"]:
+                    raise OperationalError(*refused[0])
 
 
 def _csv(batch: pa.RecordBatch) -> memoryview:

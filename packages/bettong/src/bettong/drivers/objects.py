@@ -1,4 +1,4 @@
-"""Buckets of S3, Google Cloud Storage and Azure as trees of files, through obstore."""
+"""Buckets as trees of files: what their drivers share, and those of S3 and Azure through obstore."""
 
 from __future__ import annotations
 
@@ -22,9 +22,11 @@ from bettong.errors import BadInput, BettongError, Conflict, NotFound, Unavailab
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
     from typing import BinaryIO
 
     from bettong.domain.drivers import Egress
+    from bettong.drivers.trees import Tree
 
 PART_BYTES = 8 * 2**20
 READ_BYTES = 2**20
@@ -33,12 +35,12 @@ MAX_RETRIES = 2
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a bucket is, and how to make the library's store for it."""
+    """Where a bucket is, and how to open it: `tree` takes the egress policy and a time for each wait."""
 
     host: str
     port: int
     secure: bool
-    store: Callable[[dict[str, Any], dict[str, Any]], Any]  # client options, retry config
+    tree: Callable[[Egress, float], AbstractContextManager[Tree]]
     login_host: str = ""  # where a token comes from, if that is another host
 
 
@@ -55,13 +57,13 @@ class BucketDetails(FormatDetails):
 
 
 class BucketDriver:
-    """The library resolves names itself: what was checked before may be another address then."""
+    """What drivers of buckets share."""
 
     types: ClassVar[tuple[str, ...]]
     title: ClassVar[str]
     extra: ClassVar[str]
     needs: ClassVar[tuple[str, ...]] = ("obstore",)
-    rebinding_safe: ClassVar[bool] = False
+    rebinding_safe: ClassVar[bool] = False  # obstore resolves names itself, after they were checked
     details: ClassVar[type[BucketDetails]]
     source: ClassVar[type[FilesSource]] = FilesSource
 
@@ -71,7 +73,8 @@ class BucketDriver:
         reach.resolve(place.host, place.port, egress)
         if place.login_host:
             reach.resolve(place.login_host, 443, egress)
-        yield FilesSource(BucketTree(_store(place, timeout_s), details.prefix), details, details.path)
+        with place.tree(egress, timeout_s) as tree:
+            yield FilesSource(tree, details, details.path)
 
     def test(self, details: BucketDetails, egress: Egress, timeout_s: float) -> Iterator[StageResult]:
         from bettong.drivers import web
@@ -109,7 +112,7 @@ class BucketDriver:
 
 
 class BucketTree:
-    """The objects below a prefix."""
+    """The objects below a prefix, through obstore."""
 
     def __init__(self, store: Any, prefix: str) -> None:
         self._store, self._prefix = store, checked(prefix)
@@ -128,8 +131,8 @@ class BucketTree:
         top = self._key(folder)
         with _translated(folder):
             found = self._store.list_with_delimiter(prefix=top or None)
-        folders = [Entry(_last(path), "folder") for path in found["common_prefixes"]]
-        objects = [Entry(_last(e["path"]), "file", f"{e['size']} bytes") for e in found["objects"]]
+        folders = [Entry(last_part(path), "folder") for path in found["common_prefixes"]]
+        objects = [Entry(last_part(e["path"]), "file", f"{e['size']} bytes") for e in found["objects"]]
         return sorted([*folders, *objects], key=lambda entry: entry.name)
 
     def is_file(self, path: str) -> bool:
@@ -203,15 +206,18 @@ def endpoint_parts(endpoint: str) -> tuple[str, int, bool]:
     return address.host, address.port, address.secure
 
 
-def _store(place: Place, timeout_s: float) -> Any:
+@contextmanager
+def obstore_tree(make: Callable[..., Any], prefix: str, *, secure: bool, timeout_s: float) -> Iterator[BucketTree]:
+    """The tree of a store that `make` makes when it is told how long to wait and how often to try."""
     wait = f"{max(1, round(timeout_s * 1000))}ms"
-    options = {"connect_timeout": wait, "timeout": wait, "allow_http": not place.secure}
+    options = {"connect_timeout": wait, "timeout": wait, "allow_http": not secure}
     retries = {"max_retries": MAX_RETRIES, "retry_timeout": timedelta(seconds=timeout_s)}
     with _translated(""):
-        return place.store(options, retries)
+        store = make(client_options=options, retry_config=retries)
+    yield BucketTree(store, prefix)
 
 
-def _last(path: str) -> str:
+def last_part(path: str) -> str:
     return path.rstrip("/").rpartition("/")[2]
 
 
@@ -223,7 +229,7 @@ def _translated(path: str) -> Iterator[None]:
     try:
         yield
         return
-    except theirs.BaseError as failed:
+    except (theirs.BaseError, FileNotFoundError, PermissionError) as failed:
         ours = _in_our_words(failed, path, theirs)
     except (OSError, ValueError):
         ours = Unavailable("The bucket's service does not answer.", "Check endpoint and region, and try again.")
@@ -231,9 +237,9 @@ def _translated(path: str) -> Iterator[None]:
 
 
 def _in_our_words(failed: Exception, path: str, theirs: Any) -> BettongError:
-    if isinstance(failed, theirs.NotFoundError):
+    if isinstance(failed, (theirs.NotFoundError, FileNotFoundError)):
         return NotFound(f"The bucket, or '{path or '.'}' in it, is not there.", "Check their names.")
-    if isinstance(failed, (theirs.UnauthenticatedError, theirs.PermissionDeniedError)):
+    if isinstance(failed, (theirs.UnauthenticatedError, theirs.PermissionDeniedError, PermissionError)):
         return BadInput("The bucket's service refuses this login, or this login may not do that.", "Check the keys.")
     if isinstance(failed, theirs.AlreadyExistsError):
         return Conflict(f"There is a file '{path}' already.", "Use mode replace, or another name.")

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import AliasChoices, Field, SecretStr
 
-from bettong.drivers.objects import BucketDetails, BucketDriver, Place, endpoint_parts
+from bettong.drivers.objects import BucketDetails, BucketDriver, Place, endpoint_parts, obstore_tree
 from bettong.errors import BadInput
+
+if TYPE_CHECKING:
+    from bettong.domain.drivers import Egress
 
 
 class S3Details(BucketDetails):
@@ -39,12 +42,15 @@ class S3Details(BucketDetails):
         else:
             keys["virtual_hosted_style_request"] = True
 
-        def store(options: dict[str, Any], retries: dict[str, Any]) -> Any:
+        def store(**waits: Any) -> Any:
             from obstore.store import S3Store
 
-            return S3Store(self.bucket, region=self.region, **keys, client_options=options, retry_config=retries)
+            return S3Store(self.bucket, region=self.region, **keys, **waits)
 
-        return Place(host, port, secure, store)
+        def tree(egress: Egress, timeout_s: float) -> Any:
+            return obstore_tree(store, self.prefix, secure=secure, timeout_s=timeout_s)
+
+        return Place(host, port, secure, tree)
 
 
 class S3Driver(BucketDriver):

@@ -122,6 +122,71 @@ def tls_failed(host: str, failed: BaseException) -> Unavailable:
     return Unavailable(f"'{host}' does not speak TLS there.", "Check the port, or use the form without TLS.")
 
 
+class Client:
+    """Connections to checked addresses, kept for further requests. Close it, or use it as a context."""
+
+    def __init__(self, egress: Egress, timeout_s: float, context: ssl.SSLContext | None = None) -> None:
+        self._timeout_s = timeout_s
+        self._pool = httpcore.ConnectionPool(
+            ssl_context=context or tls_context(), network_backend=_Checked(egress), max_connections=4
+        )
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._pool.close()
+
+    @contextmanager
+    def send(
+        self,
+        method: str,
+        address: Address,
+        headers: Mapping[str, str],
+        content: bytes | Iterator[bytes] | None = None,
+        *,
+        max_bytes: int,
+    ) -> Iterator[Answer]:
+        """One request and its answer; redirects are answers. Raises as `get` does."""
+        sent = {"accept": "*/*", "accept-encoding": "gzip", "user-agent": _AGENT, **_lowered(headers)}
+        with self._asked(method, address, sent, content) as response:
+            answered = {name.decode("latin-1").lower(): v.decode("latin-1") for name, v in response.headers}
+            chunks = _unpacked(_read(response, address.host, self._timeout_s), answered)
+            yield Answer(response.status, answered, _bounded(chunks, max_bytes), urlsplit(address.target).path)
+
+    @contextmanager
+    def _asked(
+        self, method: str, address: Address, headers: Mapping[str, str], content: bytes | Iterator[bytes] | None
+    ) -> Iterator[httpcore.Response]:
+        url = httpcore.URL(
+            scheme=b"https" if address.secure else b"http",
+            host=address.host.encode(),
+            port=address.port,
+            target=address.target.encode(),
+        )
+        # As bytes: of texts httpcore takes no more than ASCII, and servers do.
+        given = [(name.encode(), value.encode()) for name, value in {"host": _host(address), **headers}.items()]
+        waits = dict.fromkeys(("connect", "read", "write", "pool"), self._timeout_s)
+        try:
+            with self._pool.stream(
+                method, url, headers=given, content=content, extensions={"timeout": waits}
+            ) as response:
+                yield response
+                return
+        except (
+            httpcore.NetworkError,
+            httpcore.TimeoutException,
+            httpcore.ProtocolError,
+            UnicodeError,
+            ValueError,
+        ) as failed:
+            translated = _translated(failed, address.host, self._timeout_s)
+        raise translated
+
+
 @contextmanager
 def get(
     url: str,
@@ -142,19 +207,15 @@ def get(
         Unavailable: no connection, no TLS, no answer, or one that breaks off.
     """
     address = parse(url)
-    sent = {"accept": "*/*", "accept-encoding": "gzip", "user-agent": _AGENT, **_lowered(headers)}
+    sent = _lowered(headers)
     if address.login and "authorization" not in sent:
         sent["authorization"] = basic(*address.login)
-    with httpcore.ConnectionPool(
-        ssl_context=context or tls_context(), network_backend=_Checked(egress), max_connections=1
-    ) as pool:
+    with Client(egress, timeout_s, context) as client:
         for _ in range(MAX_REDIRECTS + 1):
-            with _asked(pool, address, sent, timeout_s) as response:
-                answered = {name.decode("latin-1").lower(): v.decode("latin-1") for name, v in response.headers}
-                place = answered.get("location")
-                if response.status not in (301, 302, 303, 307, 308) or place is None:
-                    chunks = _bounded(_unpacked(_read(response, address.host, timeout_s), answered), max_bytes)
-                    yield Answer(response.status, answered, chunks, urlsplit(address.target).path)
+            with client.send("GET", address, sent, max_bytes=max_bytes) as answer:
+                place = answer.headers.get("location")
+                if answer.status not in (301, 302, 303, 307, 308) or place is None:
+                    yield answer
                     return
             there = parse(urljoin(_text(address), place))
             if address.secure and not there.secure:
@@ -195,38 +256,6 @@ class _Checked(httpcore.NetworkBackend):
                 if n == len(target.addresses):
                     raise
         raise AssertionError("a name that resolves has an address")
-
-
-@contextmanager
-def _asked(
-    pool: httpcore.ConnectionPool, address: Address, headers: Mapping[str, str], timeout_s: float
-) -> Iterator[httpcore.Response]:
-    url = httpcore.URL(
-        scheme=b"https" if address.secure else b"http",
-        host=address.host.encode(),
-        port=address.port,
-        target=address.target.encode(),
-    )
-    default = address.port == (443 if address.secure else 80)
-    bracketed = f"[{address.host}]" if ":" in address.host else address.host
-    host = bracketed if default else f"{bracketed}:{address.port}"
-    waits = dict.fromkeys(("connect", "read", "write", "pool"), timeout_s)
-    try:
-        with pool.stream(
-            "GET", url, headers=list({"host": host, **headers}.items()), extensions={"timeout": waits}
-        ) as response:
-            yield response
-    except (
-        httpcore.NetworkError,
-        httpcore.TimeoutException,
-        httpcore.ProtocolError,
-        UnicodeError,
-        ValueError,
-    ) as failed:
-        translated = _translated(failed, address.host, timeout_s)
-    else:
-        return
-    raise translated
 
 
 def _read(response: httpcore.Response, host: str, timeout_s: float) -> Iterator[bytes]:
@@ -279,6 +308,10 @@ def _lowered(headers: Mapping[str, str]) -> dict[str, str]:
     return {name.lower(): value for name, value in headers.items()}
 
 
-def _text(address: Address) -> str:
+def _host(address: Address) -> str:
     bracketed = f"[{address.host}]" if ":" in address.host else address.host
-    return f"{'https' if address.secure else 'http'}://{bracketed}:{address.port}{address.target}"
+    return bracketed if address.port == (443 if address.secure else 80) else f"{bracketed}:{address.port}"
+
+
+def _text(address: Address) -> str:
+    return f"{'https' if address.secure else 'http'}://{_host(address)}{address.target}"

@@ -1,0 +1,64 @@
+"""A private Azure Storage: azurite, by npm. It checks keys as the real one does."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import shutil
+import urllib.request
+from contextlib import contextmanager
+from email.utils import formatdate
+from typing import TYPE_CHECKING
+
+from services.place import made_once, run
+from services.running import free_port, serving
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+VERSION = "3.37.0"
+CONTAINER = "contract"
+ACCOUNT = "devstoreaccount1"
+# The key that azurite documents for its only account; it opens nothing else anywhere.
+KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
+
+
+@contextmanager
+def running_azurite() -> Iterator[str]:
+    """The endpoint of the account, with one empty container."""
+    folder, port = made_once("azurite", [VERSION], _install), free_port()
+    endpoint = f"http://127.0.0.1:{port}/{ACCOUNT}"
+    program = folder / "node_modules" / ".bin" / "azurite-blob"
+    command = [
+        *(str(program), "--blobHost", "127.0.0.1", "--blobPort", str(port), "--inMemoryPersistence"),
+        *("--skipApiVersionCheck", "--silent", "--disableTelemetry"),
+    ]
+    with serving(command, port, cwd=folder):
+        _make_container(endpoint)
+        yield endpoint
+
+
+def _install(folder: Path) -> None:
+    if shutil.which("npm") is None:
+        raise RuntimeError("These tests need node and npm (Debian, Ubuntu: apt install nodejs npm).")
+    run(["npm", "install", "--no-audit", "--no-fund", "--prefix", str(folder), f"azurite@{VERSION}"], cwd=folder)
+
+
+def _make_container(endpoint: str) -> None:
+    date, version = formatdate(usegmt=True), "2021-08-06"
+    headers = f"x-ms-date:{date}\nx-ms-version:{version}"
+    text = f"PUT\n\n\n\n\n\n\n\n\n\n\n\n{headers}\n/{ACCOUNT}/{ACCOUNT}/{CONTAINER}\nrestype:container"
+    signature = base64.b64encode(hmac.new(base64.b64decode(KEY), text.encode(), hashlib.sha256).digest()).decode()
+    made = urllib.request.Request(
+        f"{endpoint}/{CONTAINER}?restype=container",
+        method="PUT",
+        headers={
+            "x-ms-date": date,
+            "x-ms-version": version,
+            "authorization": f"SharedKey {ACCOUNT}:{signature}",
+            "content-length": "0",
+        },
+    )
+    urllib.request.urlopen(made, timeout=30).close()
