@@ -11,8 +11,12 @@ import json
 import re
 import sqlite3
 import stat
+import threading
 import urllib.parse
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -24,7 +28,7 @@ from platforms import bettong, processes_of
 
 import wallaroo
 from wallaroo.framework import Framework
-from wallaroo.object import InferenceError
+from wallaroo.object import InferenceError, RequestRefused
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -62,6 +66,7 @@ class Story:
     url: str
     detail: str = field(default_factory=lambda: marker("detail"))
     refused: str = field(default_factory=lambda: marker("refused"))
+    used: str = field(default_factory=lambda: marker("used"))  # in details that drivers use, and tries that fail
     variable: str = field(default_factory=lambda: marker("variable"))
     row: str = field(default_factory=lambda: marker("row"))
     tokens: list[str] = field(default_factory=list)
@@ -69,6 +74,7 @@ class Story:
     reveals: list[httpx.Response] = field(default_factory=list)
     texts: list[str] = field(default_factory=list)  # reprs, HTML, printed output, messages of exceptions
     arguments: list[str] = field(default_factory=list)  # of every process while all ran, its variables too
+    driving: int = 0  # how many of them used a connection just then
     places: dict[str, set[str]] = field(default_factory=dict)  # marker kind → files while all ran
     modes: dict[str, int] = field(default_factory=dict)
     name: str = field(default_factory=lambda: f"atlas-{uuid4().hex[:8]}")
@@ -126,10 +132,11 @@ def story(own_module_home: Path, tmp_path_factory: pytest.TempPathFactory) -> St
         "bytes": base64.b64encode(story.detail.encode()).decode(),
     }
     _connections(story, wl, details)
+    _uses(story, wl, folder)
     pipeline = _deployment(story, wl, folder)
     _inferences(story, wl, pipeline)
-    story.arguments = seen_by_others(home)
-    for kind in ("detail", "refused", "variable", "row"):
+    story.arguments += seen_by_others(home)
+    for kind in ("detail", "refused", "used", "variable", "row"):
         story.places[kind] = files_with(home, getattr(story, kind))
     story.places["tokens"] = set.union(*(files_with(home, token) for token in story.tokens))
     story.modes = {str(p.relative_to(home)): stat.S_IMODE(p.stat().st_mode) for p in home.rglob("*") if p.is_file()}
@@ -182,6 +189,98 @@ def _connections(story: Story, wl: wallaroo.Client, details: dict[str, Any]) -> 
     for shown in (made, wl.get_connection(story.name), wl.list_connections(), workspace.list_connections()):
         story.texts += [repr(shown), str(shown), shown._repr_html_()]
     assert wl.get_connection(story.name).details() == details
+
+
+def _uses(story: Story, wl: wallaroo.Client, folder: Path) -> None:
+    """Connections that are used in every way, at sources that refuse, repeat what they were sent, and hang."""
+    with echoing() as source:
+        details: dict[str, dict[str, Any]] = {
+            "HTTP": {"url": f"{source.url}/rows?token={story.used}", "user": "u", "password": story.used},
+            "HTTPFILE": {"host": f"{source.url}/rows.csv", "headers": {"X-Key": f"{story.used}!"}, "token": story.used},
+            "POSTGRES": {"host": "127.0.0.1", "port": 1, "user": story.used, "password": story.used},
+            "MYSQL": {"host": "nowhere.invalid", "user": "u", "password": story.used, "database": "d"},
+            "SQLITE": {"path": "/nowhere/a.db", "password": story.used},
+        }
+        for kind, holding in details.items():
+            connection = wl.create_connection(f"{kind}-{story.name}", kind, holding)
+            which = {"id": connection.id()}
+            for call, more in (
+                ("test", {}),
+                ("test", {"details": {"password": f"{story.used}-tried"}}),
+                ("browse", {}),
+                ("preview", {"table": story.used}),
+                ("read", {"query": f"select '{story.used}'", "parameters": [story.used]}),
+                ("update", {"details": {"password": f"{story.used}-2"}}),
+                ("rotate", {"details": {"password": f"{story.used}-3"}}),
+                ("update", {"details": {"more": {"deep": "*****"}, "other": story.used}}),
+                ("rollback", {"version": 1}),
+                ("masked", {}),
+                ("versions", {}),
+                ("used_by", {}),
+                ("audit", {}),
+            ):
+                story.post(f"/connections/{call}", {**which, **more})
+            story.post("/connections/test", {"type": kind, "details": holding})
+            story.texts += [repr(connection.test()), connection.test()._repr_html_(), repr(connection.versions())]
+            with pytest.raises(RequestRefused) as refused:
+                connection.read(limit=1)
+            story.texts.append(str(refused.value))
+            told = bettong("connections", "test", connection.name(), home=story.home, check=False)
+            story.texts += [told.stdout, told.stderr]
+        hanging = wl.create_connection(
+            f"hanging-{story.name}", "HTTP", {"url": source.hang, "password": story.used, "user": "u"}
+        )
+        with ThreadPoolExecutor(1) as threads:
+            reading = threads.submit(hanging.test)
+            assert source.hung.wait(60)
+            story.arguments = seen_by_others(story.home)
+            story.driving = sum("bettong.drivers._child" in text for text in story.arguments)
+            source.go_on.set()
+            story.texts.append(repr(reading.result()))
+    told = bettong("keys", "rotate", "--new-key", home=story.home)
+    story.texts += [told.stdout, bettong("keys", "list", home=story.home).stdout]
+
+
+class Echo:
+    """A server that answers 401 with all that it was sent, and hangs at one path until it is let go on."""
+
+    def __init__(self, port: int) -> None:
+        self.port, self.url = port, f"http://127.0.0.1:{port}"
+        self.hang = f"{self.url}/hang"
+        self.hung, self.go_on = threading.Event(), threading.Event()
+
+
+@contextmanager
+def echoing() -> Iterator[Echo]:
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            if self.path == "/hang":
+                echo.hung.set()
+                echo.go_on.wait(60)
+            body = f"{self.path}\n{self.headers}".encode("latin-1", "replace")
+            self.send_response(401, f"no {self.path}".replace("\n", " ")[:200])
+            self.send_header("Content-Length", str(len(body)))
+            self.send_header("WWW-Authenticate", f'Basic realm="{self.headers.get("Authorization", "")}"')
+            self.end_headers()
+            self.wfile.write(body)
+
+        do_HEAD = do_GET
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    echo = Echo(server.server_port)
+    serving = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    serving.start()
+    try:
+        yield echo
+    finally:
+        echo.go_on.set()
+        server.shutdown()
+        serving.join()
+        server.server_close()
 
 
 def _deployment(story: Story, wl: wallaroo.Client, folder: Path) -> Any:
@@ -239,6 +338,16 @@ def test_what_was_refused_has_left_no_trace(story: Story) -> None:
     assert [r.text for r in story.answers if pattern.search(r.content)] == []
     assert [text for text in story.texts if pattern.search(text.encode())] == []
     assert story.places["refused"] == set()
+
+
+def test_secrets_of_connections_that_were_used_are_nowhere(story: Story) -> None:
+    pattern = forms(story.used)
+
+    assert [(r.request.url.path, r.text) for r in story.answers if pattern.search(r.content)] == []
+    assert [text for text in story.texts if pattern.search(text.encode())] == []
+    assert story.places["used"] == set()
+    assert story.driving == 1  # the processes were looked at while one of them held a secret
+    assert [text for text in story.arguments if pattern.search(text.encode("utf-8", "surrogateescape"))] == []
 
 
 def test_rows_are_in_the_inference_log_alone(story: Story) -> None:
