@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -322,6 +323,26 @@ def test_a_request_given_up_in_the_queue_never_runs(environment: Path, tmp_path:
         second.cancel()
         await first
         assert (await runner.predict(say("c"))).equals(say("a,c"))
+        await runner.close()
+
+    asyncio.run(story())
+
+
+def test_rows_go_one_by_one_to_a_model_that_is_configured_so(environment: Path, tmp_path: Path) -> None:
+    async def story() -> None:
+        counting = """
+            import numpy as np
+            from mac.types import InferenceData
+            def process_data(input_data: InferenceData) -> InferenceData:
+                return {"say": np.array([word + str(len(input_data["say"])) for word in input_data["say"]], object)}
+        """
+        model = model_spec(artifact(tmp_path / "artifact", counting), environment, TEXT, TEXT)
+        runner = runner_of(replace(model, row_by_row=True), tmp_path)
+        await runner.start()
+        answer = await runner.predict(table(TEXT, {"say": ["a", "b", "c"]}))
+        assert answer["say"].to_pylist() == ["a1", "b1", "c1"]
+        assert answer["say"].num_chunks == 1
+        assert (await runner.predict(table(TEXT, {"say": []}))).num_rows == 0
         await runner.close()
 
     asyncio.run(story())

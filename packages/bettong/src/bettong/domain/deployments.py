@@ -134,7 +134,7 @@ class ModelSpec:
     output_schema: str
     load_timeout_s: float = 120.0
     env: dict[str, str] = field(default_factory=dict)
-    row_by_row: bool = False  # batch_config "single"; native models act on it
+    row_by_row: bool = False  # batch_config "single": the model is never given two rows at once
     batching: DynamicBatching | None = None  # of requests of several callers; None: each request is a run of its own
     framework_config: dict[str, Any] = field(default_factory=dict)  # what the model's loader is told besides
     cpus: int = 0  # whole CPUs asked for this model in each replica; 0: as many as its deployment gives each model

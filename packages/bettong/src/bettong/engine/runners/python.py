@@ -8,6 +8,8 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pyarrow as pa
+
 from bettong.domain.schema import check_model_schema, decode_schema_text
 from bettong.engine.made_up import made_up_row
 from bettong.engine.workers.frames import BadFrame, decode, encode, type_tree
@@ -19,8 +21,6 @@ from bettong.errors import BadInput, ModelFailed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    import pyarrow as pa
 
     from bettong.domain.deployments import ModelSpec, ObservedWorker
 
@@ -57,7 +57,7 @@ class PythonRunner:
         Raises:
             BadInput: a schema of the model is not one that models can take.
         """
-        self._name, self._uid = model.name, model.uid
+        self._name, self._uid, self._row_by_row = model.name, model.uid, model.row_by_row
         self._input = check_model_schema("input schema", decode_schema_text(model.input_schema))
         self._output = check_model_schema("output schema", decode_schema_text(model.output_schema))
         plan = Plan(Path(model.environment), Path(model.folder), scratch, log_file, threads, model.env)
@@ -90,6 +90,12 @@ class PythonRunner:
             await self._warm_up()
 
     async def predict(self, rows: pa.Table) -> pa.Table:
+        if not self._row_by_row or rows.num_rows < 2:
+            return await self._predict(rows)
+        parts = [await self._predict(rows.slice(at, 1)) for at in range(rows.num_rows)]
+        return pa.concat_tables(parts).combine_chunks()
+
+    async def _predict(self, rows: pa.Table) -> pa.Table:
         try:
             encoded = encode(rows)
         except ValueError as wrong:
