@@ -61,7 +61,9 @@ def test_an_upload_is_ready_at_once_and_prints_nothing(
 
     assert capsys.readouterr().out == ""
     assert (version.status(), version.image_path(), version.config().runtime()) == ("ready", None, "onnx")
-    assert "takes any number of rows. Inputs: tensor" in "\n".join(version.get_upload_logs())
+    again = uploaded(wl, tmp_path, "quiet", models.mlp())  # which is looked into no second time
+    for uploads in (version, again):
+        assert "takes any number of rows. Inputs: tensor" in "\n".join(uploads.get_upload_logs())
     shown = wl.get_model("quiet")
     assert shown.file_name() == "quiet.onnx"
     assert "quiet.onnx" in shown._repr_html_()

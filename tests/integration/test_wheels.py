@@ -25,6 +25,9 @@ import importlib, pkgutil, sys
 package = importlib.import_module(sys.argv[1])
 # Two are no modules for anyone to import: the one acts at once, the other runs inside Alembic alone.
 left_out = {"bettong.__main__", "bettong.storage.migrations.env"}
+# And these need a library that is there where they are imported: in a model's environment, with an extra.
+left_out |= {f"mac._loaders.{name}" for name in "hugging_face keras mlflow pytorch sklearn tensorflow xgboost".split()}
+left_out |= {"bettong.drivers.adbc"}
 for found in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
     if found.name not in left_out:
         importlib.import_module(found.name)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import html
 from typing import TYPE_CHECKING, Any
 
-import pandas as pd
-
 from wallaroo import _times
 from wallaroo._html import grid, text_grid
 from wallaroo.object import WallarooAPIError
@@ -15,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import datetime
 
+    import pandas as pd
     from matplotlib.axes import Axes
 
     from wallaroo.client import Client
@@ -85,6 +84,8 @@ class PipelineMetrics:
             )
             for r in self._document["replicas"]
         ]
+        import pandas as pd
+
         return pd.DataFrame(rows, columns=["replica", "pid", "requests", "rows", "in_flight", "waiting"])
 
     def to_pandas(self) -> pd.DataFrame:
@@ -96,6 +97,8 @@ class PipelineMetrics:
         `below + inside >= q * count`. A value beyond the last edge, 100 s, counts as that. NaN where nothing was
         counted.
         """
+        import pandas as pd
+
         return pd.DataFrame(self._table(), columns=list(COLUMNS))
 
     def plot(self, ax: Axes | None = None) -> Axes:

@@ -54,14 +54,19 @@ def look_into(model: Path, scratch: Path, report: Callable[[str], None], timeout
     report(f"Looked at in a process of its own, held by: {document.get('holds')}.")
     if "problem" in document:
         raise BadInput(str(document["problem"]), str(document.get("next_step", "")))
-    report(_summary(document, read_graph(document)))
-    report(str(document.get("tried")))
+    for line in findings(document):
+        report(line)
     return answer
 
 
 def read_description(data: bytes) -> Graph:
     """The graph that `look_into` described. Raises BadInput and ValueError as `read_graph`."""
     return read_graph(json.loads(data))
+
+
+def findings(document: dict[str, Any]) -> tuple[str, str]:
+    """What a description says, in two lines for an upload log: what the model takes and gives, and how a trial went."""
+    return _summary(document, read_graph(document)), str(document.get("tried"))
 
 
 def _run(model: Path, work: Path, said: Path, timeout_s: float) -> tuple[bytes, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +15,7 @@ from bettong.packaging import saved_model
 from bettong.packaging.artifact import UnpackLimits, unpack
 from bettong.packaging.environment import EnvironmentBuilder
 from bettong.packaging.frameworks import content_folder, family_of, head_of, way_of
-from bettong.packaging.graph import look_into, read_description
+from bettong.packaging.graph import findings, look_into, read_description
 from bettong.packaging.index import IndexOptions
 from bettong.packaging.interpreters import Interpreters, discover, wish_of
 from bettong.packaging.requirements import read_requirements
@@ -117,7 +118,17 @@ class LocalPackager:
         """
         if version.framework == Framework.TENSORFLOW:
             return read_saved_model(content_folder(self.folder_of(version)) / saved_model.FILE).graph()
-        return read_description((self._native(version.sha, report) / GRAPH_FILE).read_bytes())
+        told: list[str] = []
+
+        def tell(line: str) -> None:
+            told.append(line)
+            report(line)
+
+        description = (self._native(version.sha, tell) / GRAPH_FILE).read_bytes()
+        if not told:
+            for line in ("The same file was looked into before.", *findings(json.loads(description))):
+                report(line)
+        return read_description(description)
 
     def folder_of(self, version: ModelVersion) -> Path:
         """Where the unpacked artifact of a ready version lies; unpacks it again when it is gone."""
