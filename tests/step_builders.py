@@ -59,20 +59,20 @@ def spec_of(names: Sequence[str], *steps: dict[str, Any], **changes: Any) -> Dep
     return deployment_spec(models=models, steps=tuple(steps), **changes)
 
 
-def times(factor: float, gives: str = "y") -> InProcessRunner:
-    """A model that multiplies `x`."""
+def times(factor: float, gives: str = "y", kind: type[InProcessRunner] = InProcessRunner) -> InProcessRunner:
+    """A model that multiplies `x`; a PromptRunner does it at once."""
 
     async def run(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         return [{gives: row["x"] * factor} for row in rows]
 
-    return InProcessRunner(run, X, pa.schema([pa.field(gives, pa.float64())]))
+    return kind(run, X, pa.schema([pa.field(gives, pa.float64())]))
 
 
-def failing(error: Exception) -> InProcessRunner:
+def failing(error: Exception, kind: type[InProcessRunner] = InProcessRunner) -> InProcessRunner:
     async def run(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         raise error
 
-    return InProcessRunner(run, X, Y)
+    return kind(run, X, Y)
 
 
 def held(until: asyncio.Event, then: Callable[[], None] = lambda: None) -> InProcessRunner:

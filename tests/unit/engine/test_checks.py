@@ -83,7 +83,7 @@ NUMBERS = ("i8", "i32", "i64", "u8", "u32", "f32", "f64")
 
 
 def plain_zero(total: pl.Expr) -> pl.Expr:
-    """The sum of nothing is 0 in one place of polars and -0.0 in another, which shows when something is divided by it."""
+    """The sum of nothing is 0 in one place of polars and -0.0 in another, which shows when it divides something."""
     return pl.when(total != 0).then(total).otherwise(0)
 
 

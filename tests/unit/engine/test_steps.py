@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING, Any
 import orjson
 import pyarrow as pa
 import pytest
-from inference_builders import InProcessRunner, MemoryLog, Reply, ask, call, inference_app
+from inference_builders import (
+    InProcessRunner,
+    MemoryLog,
+    PromptRunner,
+    Reply,
+    access_token,
+    ask,
+    call,
+    inference_app,
+)
 from step_builders import X, Y, above, check, failing, held, infer, key_split, shadow, spec_of, split, times
 
 from bettong.engine.codec import ARROW_FILE
@@ -481,6 +490,81 @@ def test_validations_stand_between_out_and_challengers() -> None:
     (row, _) = flat(inference_app([times(1), times(2)], spec=spec))
 
     assert list(row) == ["time", "in.x", "out.y", "anomaly.count", "anomaly.high", "out_b.y"]
+
+
+# --- at once ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        shadow("a", "bad", "b"),
+        [*shadow("a", "b"), check(high=above("out.y", 2), apart=above("out_b.y", 20))],
+        [split((1, "a"), (3, "b"), key="k")],
+        [key_split("a", "k", s="b")],
+        [infer("a", "b"), {"Average": {}}],
+        [infer("a", "b"), {"AuditResults": {"from": 0, "to": 1}}, {"Nth": {"index": 1}}],
+        [infer("bad", "b")],
+    ],
+)
+def test_steps_whose_models_answer_at_once_do_so_without_a_task_and_to_the_same_end(
+    steps: list[dict[str, Any]],
+) -> None:
+    models = {"a": times(1, kind=PromptRunner), "b": times(10, kind=PromptRunner)}
+    models["bad"] = failing(ModelFailed("too cold"), PromptRunner)
+    logs, apps = [MemoryLog(), MemoryLog()], []
+    named = {name: json.dumps(steps).find(f'"{name}"') for name in models}
+    names = sorted((name for name, at in named.items() if at >= 0), key=lambda name: named[name])
+    for log in logs:
+        apps.append(inference_app([models[n] for n in names], spec=spec_of(names, *steps), log=log, draw=lambda: 0.9))
+    body = records(x=[1.0, 3.0], k=["s", "t"]) if '"k"' in json.dumps(steps) else BODY
+    head = [
+        (b"host", b"127.0.0.1:8080"),
+        (b"authorization", f"Bearer {access_token()}".encode()),
+        (b"content-type", b"application/json"),
+        (b"x-request-id", b"r-1"),
+    ]
+
+    at_once = apps[0].now(b"POST", b"/infer", head, body)
+    with_a_task = ask(apps[1], body, headers={"x-request-id": "r-1"})
+
+    assert at_once is not None
+    assert at_once.status == with_a_task.status
+    assert without_times(json.loads(bytes(at_once.body))) == without_times(json.loads(with_a_task.body))
+    for one, other in ((logs[0].answered, logs[1].answered), (logs[0].failed, logs[1].failed)):
+        assert [without_times(batch.to_pylist()) for batch in one] == [without_times(b.to_pylist()) for b in other]
+
+
+def without_times(document: Any) -> Any:
+    """The same without what differs from run to run."""
+    if isinstance(document, dict):
+        return {key: without_times(value) for key, value in document.items() if not key.endswith("elapsed")}
+    return [without_times(item) for item in document] if isinstance(document, list) else document
+
+
+def test_a_model_that_cannot_answer_at_once_is_waited_for_from_then_on() -> None:
+    calls = []
+
+    async def wait(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        calls.append(len(rows))
+        await asyncio.sleep(0)
+        return [{"y": row["x"]} for row in rows]
+
+    spec = spec_of(("a", "b"), infer("a"), key_split("b", "k"))
+    program = Program(spec, [times(2, gives="x", kind=PromptRunner), PromptRunner(wait, X, Y)])
+    rows = pa.table({"x": [1.0]})
+
+    assert program.prompt
+    assert program.run_now(rows) is None
+    assert not program.prompt, "else the first model would run twice for every request"
+    assert asyncio.run(program.run(rows)).outputs.to_pylist() == [{"y": 2.0}]
+    assert calls == [1, 1]
+
+
+def test_rows_that_go_to_several_models_are_never_answered_at_once() -> None:
+    rows = {"RowsToModels": {"rows_to_models": [{"row_index": 0, "model": infer("a")["ModelInference"]["models"][0]}]}}
+
+    assert not Program(spec_of(("a",), rows), [times(1, kind=PromptRunner)]).prompt
 
 
 # --- what does not fit ------------------------------------------------------------------------------------------------

@@ -298,8 +298,7 @@ class InferenceApp:
         attempt.encode_ns = time.perf_counter_ns() - started
         self._count(200, attempt)
         await self._send(send, 200, _CONTENT_TYPES[asked.wanted], content, request_id)
-        if answer.beside is not None and answer.beside.later is not None:
-            self._challengers.start(answer, attempt.complete()[0], self._program.plan, self._log)
+        self._start_late(answer, attempt)
 
     def now(self, method: bytes, target: bytes, headers: Fields, body: bytes) -> Reply | None:
         """The answer to a whole request without a task of its own, when it is a plain inference of few bytes and all
@@ -358,6 +357,7 @@ class InferenceApp:
             self._count(told.status, attempt)
             return Reply(told.status, self._fields(told.headers, told.body, request_id), told.body)
         self._count(200, attempt)
+        self._start_late(answer, attempt)
         return Reply(200, self._fields(_CONTENT_TYPES[asked.wanted], content, request_id), content)
 
     def _row_now(self, began_ns: int, time_ms: int, body: bytes, dataset: Dataset, request_id: str) -> bytes | None:
@@ -394,6 +394,11 @@ class InferenceApp:
         if keys := self._program.plan.keys:
             schema = widened(form, body, schema, keys)
         return decode(form, body, schema, max_unpacked_bytes=limit)
+
+    def _start_late(self, answer: Answer, attempt: _Attempt) -> None:
+        """Run the challengers for which the answer did not wait."""
+        if answer.beside is not None and answer.beside.later is not None:
+            self._challengers.start(answer, attempt.complete()[0], self._program.plan, self._log)
 
     def _new_shape(self, inputs: pa.Schema) -> AnswerShape:
         program, limit = self._program, self._spec.max_logged_row_bytes

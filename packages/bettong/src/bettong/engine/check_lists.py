@@ -125,7 +125,7 @@ def _extents(array: Array) -> tuple[NDArray, NDArray, NDArray]:
         empty = np.zeros(0, np.int64)
         return empty, empty, there
     bounds = list_bounds(array).astype(np.int64)
-    return bounds[:-1], np.diff(bounds), there
+    return bounds[:-1], bounds[1:] - bounds[:-1], there
 
 
 def _flat(lists: Value) -> tuple[Value, NDArray, NDArray]:

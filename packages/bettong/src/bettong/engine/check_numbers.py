@@ -416,7 +416,8 @@ def _one(kind: str, number: int) -> Value:
 
 def _valid(left: Value, right: Value) -> NDArray | None:
     """Where both are there, as long as what is computed from them."""
-    mask = both_there(left, right)
-    if mask is None:
+    if left.valid is None and right.valid is None:
         return None
+    mask = both_there(left, right)
+    assert mask is not None
     return np.broadcast_to(mask, np.broadcast_shapes(left.data.shape, right.data.shape))

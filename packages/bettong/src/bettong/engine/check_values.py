@@ -17,8 +17,9 @@ from bettong.engine.arrow_lists import is_list
 from bettong.errors import BadInput
 
 if TYPE_CHECKING:
-    from bettong.engine.arrow_types import Array, Kind
+    from bettong.engine.arrow_types import Array
 
+Kind = Any  # a pa.DataType
 NDArray = np.ndarray[Any, np.dtype[Any]]
 
 _DTYPES = {kind: np.dtype(kind.lower()) for kind in ("Int8", "Int16", "Int32", "Int64", "UInt8", "UInt16", "UInt32")}
@@ -30,6 +31,11 @@ DTYPES: dict[str, np.dtype[Any]] = {
     "Boolean": np.dtype(bool),
     "Date": np.dtype(np.int32),
     "Utf8": np.dtype(object),
+}
+_SAME: dict[Kind, str] = {
+    **{getattr(pa, kind.lower())(): kind for kind in (*_DTYPES, "UInt64", "Float32", "Float64")},
+    pa.bool_(): "Boolean",
+    pa.string(): "Utf8",
 }
 SIGNED = ("Int8", "Int16", "Int32", "Int64")
 UNSIGNED = ("UInt8", "UInt16", "UInt32", "UInt64")
@@ -72,6 +78,8 @@ class Value:
 def load(array: Array) -> Value:
     """A column, or the values of a list. Raises BadInput for types that validations do not take."""
     kind = array.type
+    if (known := _SAME.get(kind)) is not None and not array.null_count:  # most columns: no kernel of pyarrow is asked
+        return Value(known, array.to_numpy(zero_copy_only=False))
     if is_list(kind):
         return Value("List", array)
     if pa.types.is_struct(kind):
@@ -96,6 +104,8 @@ def picked(values: Array, places: NDArray, there: NDArray) -> Value:
     found = load(values)
     if not len(found):
         return replace(found, data=np.zeros(len(places), _dtype(found.kind)), valid=np.zeros(len(places), bool))
+    if there.all():
+        return Value(found.kind, found.data[places], None if found.valid is None else found.valid[places])
     places = np.where(there, places, 0)
     valid = there if found.valid is None else there & found.valid[places]
     return Value(found.kind, found.data[places], valid)
@@ -126,8 +136,10 @@ def common(left: Value, right: Value) -> tuple[Value, Value]:
         kind = right.kind if left.kind == "Null" else left.kind
         return as_kind(left, kind), as_kind(right, kind)
     kind = _meeting(left, right)
-    dynamic = left.dynamic and right.dynamic
-    return replace(as_kind(left, kind), dynamic=dynamic), replace(as_kind(right, kind), dynamic=dynamic)
+    left, right = as_kind(left, kind), as_kind(right, kind)
+    if left.dynamic != right.dynamic:  # together they are not, for only two numbers of the expression would be
+        left, right = replace(left, dynamic=False), replace(right, dynamic=False)
+    return left, right
 
 
 def as_kind(value: Value, kind: str) -> Value:
@@ -262,6 +274,8 @@ def _dtype(kind: str) -> np.dtype[Any]:
 
 
 def _valid_of(array: Array) -> NDArray:
+    if not array.null_count:
+        return np.ones(len(array), bool)
     valid: NDArray = array.is_valid().to_numpy(zero_copy_only=False)
     return valid
 

@@ -6,6 +6,7 @@ and a null is no anomaly: a validation marks rows, it never keeps one from its a
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -182,6 +183,7 @@ class Rows:
         return lists.extreme_of(first, np.fmax if name == "Max" else np.fmin)
 
 
+@lru_cache(maxsize=1024)
 def _literal(kind: str, given: Any) -> Value:
     if kind == "Null":
         return nulls(1)

@@ -166,6 +166,12 @@ class Plan:
     aside: frozenset[int]  # slots that are filled once the answer is given
 
     @property
+    def first_model(self) -> int:
+        """The model that gives `out.*`; of several among which a step chooses, the first."""
+        routes = {stage.gives: stage.models[0] for stage in self.stages if isinstance(stage, Route)}
+        return routes[self.origin] if self.model is None else self.model
+
+    @property
     def splits(self) -> bool:
         return any(isinstance(stage, Route) for stage in self.stages)
 

@@ -92,13 +92,12 @@ class Program:
     @property
     def last_model(self) -> ModelSpec:
         """The model that gives `out.*`; of several among which a step chooses, the first."""
-        model = self.plan.model
-        return self._models[-1 if model is None else model]
+        return self._models[self.plan.first_model]
 
     @property
     def prompt(self) -> bool:
         """Whether `run_now` may give something."""
-        return bool(self._prompt)
+        return bool(self._prompt) or (self._steps is not None and self._steps.prompt)
 
     @property
     def row_runner(self) -> PromptRow | None:
@@ -131,6 +130,9 @@ class Program:
 
     def run_now(self, rows: pa.Table) -> Ran | None:
         """What `run` gives and raises, at once; None when some step takes longer than the event loop can wait."""
+        if self._steps is not None:
+            ran = self._steps.run_now(rows) if self._steps.prompt else None
+            return None if ran is None else Ran(*ran)
         elapsed = []
         started = time.perf_counter_ns()
         for at, runner in enumerate(self._prompt):

@@ -20,8 +20,9 @@ import pyarrow.compute as pc
 from bettong.domain.models import default_runtime
 from bettong.engine.arrow_lists import is_list, list_array
 from bettong.engine.joints import handed_on, selected, shown, whole
-from bettong.engine.plan import REQUEST, Idle, Infer, Mark, Mean, Pick, Reshape, Route, Rowwise
+from bettong.engine.plan import REQUEST, Infer, Mark, Mean, Pick, Reshape, Route, Rowwise
 from bettong.engine.routing import point_of, route_of
+from bettong.engine.runners.base import Prompt
 from bettong.errors import BadInput, BettongError, ModelFailed, Unavailable
 
 if TYPE_CHECKING:
@@ -88,6 +89,8 @@ class Steps:
         places: how errors name a model at a step: (step, model) → text.
         draw: a number of [0, 1) for splits by chance.
         limit_s: a request's time limit.
+
+    `prompt` says whether `run_now` may give something.
     """
 
     def __init__(
@@ -103,28 +106,63 @@ class Steps:
         self._places, self._draw, self._patience_s = places, draw, limit_s * PATIENCE
         self._may_fail = frozenset(other.slot for other in plan.others if other.challenger)
         self._told = tuple(_split_text(model) for model in models)
+        self._prompts = tuple(runner for runner in runners if isinstance(runner, Prompt))
+        self.prompt = len(self._prompts) == len(runners) and not any(isinstance(s, Rowwise) for s in plan.stages)
 
     async def run(self, rows: pa.Table) -> tuple[pa.Table, tuple[int, ...], Beside]:
         """The rows of `out.*`, nanoseconds per step, and what is beside them. Raises as `Program.run`."""
-        state = _State(rows, time.monotonic() + self._patience_s, [0] * len(self._models))
-        elapsed, began = [], time.perf_counter_ns()
+        state = self._begin(rows)
         for at, stage in enumerate(self._plan.stages):
-            await self._take(at, stage, state)
-            now = time.perf_counter_ns()
-            elapsed.append(now - began)
-            began = now
+            match stage:
+                case Infer():
+                    await self._infer(at, stage, state)
+                case Route():
+                    await self._route(at, stage, state)
+                case Rowwise():
+                    await self._rowwise(at, stage, state)
+                case _:
+                    self._compute(at, stage, state)
+            state.tick()
+        return self._end(state)
+
+    def run_now(self, rows: pa.Table) -> tuple[pa.Table, tuple[int, ...], Beside] | None:
+        """What `run` gives and raises, at once; None when a model takes longer than the event loop can wait."""
+        state = self._begin(rows)
+        for at, stage in enumerate(self._plan.stages):
+            if not self._take_now(at, stage, state):
+                if any(state.models_ns):
+                    self.prompt = False  # else models would run twice for every request
+                return None
+            state.tick()
+        return self._end(state)
+
+    def _begin(self, rows: pa.Table) -> _State:
+        return _State(rows, time.monotonic() + self._patience_s, [0] * len(self._models))
+
+    def _end(self, state: _State) -> tuple[pa.Table, tuple[int, ...], Beside]:
         final = state.tables[self._plan.final]
         assert final is not None  # only what nobody needs may fail
-        return final, tuple(elapsed), self._beside(state)
+        return final, tuple(state.elapsed_ns), self._beside(state)
 
-    async def _take(self, at: int, stage: Stage, state: _State) -> None:
+    def _take_now(self, at: int, stage: Stage, state: _State) -> bool:
+        """Whether the stage was done at once."""
         match stage:
             case Infer():
-                await self._infer(at, stage, state)
+                return self._infer_now(at, stage, state)
             case Route():
-                await self._route(at, stage, state)
+                model = self._decided(stage, state)
+                given = self._call_now(at, model, stage.takes, state)
+                if given is not None:
+                    state.tables[stage.gives] = _in_schema(given, stage.schema, self._places(at, model))
+                return given is not None
             case Rowwise():
-                await self._rowwise(at, stage, state)
+                return False
+        self._compute(at, stage, state)
+        return True
+
+    def _compute(self, at: int, stage: Stage, state: _State) -> None:
+        """A stage without models."""
+        match stage:
             case Mark():
                 self._mark(stage, state)
             case Pick(takes, gives, schema):
@@ -133,16 +171,11 @@ class Steps:
                 state.tables[gives] = _reshaped(state.of(takes), schema)
             case Mean(takes, gives, schema):
                 state.tables[gives] = self._mean(at, [state.of(slot) for slot in takes], schema)
-            case Idle():
-                pass
 
     # --- models -------------------------------------------------------------------------------------------------------
 
     async def _infer(self, at: int, stage: Infer, state: _State) -> None:
-        now = [pair for pair in zip(stage.models, stage.gives, strict=True) if pair[1] not in self._plan.aside]
-        rows = state.of(stage.takes)
-        if len(now) < len(stage.gives):
-            state.aside.append((at, stage, rows))
+        now, rows = self._to_run(at, stage, state), state.of(stage.takes)
         if len(now) == 1:
             ((model, slot),) = now
             state.tables[slot] = await self._call(at, model, rows, stage.takes, state)
@@ -158,6 +191,31 @@ class Steps:
         finally:
             await _ended(calls.values())
 
+    def _infer_now(self, at: int, stage: Infer, state: _State) -> bool:
+        for model, slot in self._to_run(at, stage, state):
+            try:
+                given = self._call_now(at, model, stage.takes, state)
+            except Exception as error:
+                if slot not in self._may_fail:
+                    raise
+                state.tables[slot] = None
+                state.failures.append(self._failure(model, error))
+                continue
+            if given is None:
+                return False
+            state.tables[slot] = given
+        return True
+
+    def _to_run(self, at: int, stage: Infer, state: _State) -> list[tuple[int, int]]:
+        """The models of a stage whose results the answer waits for, and their slots; the others are put aside."""
+        pairs = list(zip(stage.models, stage.gives, strict=True))
+        if not self._plan.aside:
+            return pairs
+        now = [pair for pair in pairs if pair[1] not in self._plan.aside]
+        if len(now) < len(pairs):
+            state.aside.append((at, stage, state.of(stage.takes)))
+        return now
+
     def _given(self, model: int, call: asyncio.Task[pa.Table], failures: list[Failure]) -> pa.Table | None:
         """What a call gave, None when it failed: which only one of a challenger can have by now."""
         if not call.done():
@@ -165,22 +223,40 @@ class Steps:
             return None
         if (error := call.exception()) is None:
             return call.result()
-        if not isinstance(error, BettongError):
-            log.error("a challenger failed inside the engine model=%s", self._models[model].uid, exc_info=error)
-        reason = str(error) if isinstance(error, BettongError) else f"{type(error).__name__} inside the engine"
-        failures.append(Failure(self._models[model], reason))
+        failures.append(self._failure(model, error))
         return None
+
+    def _failure(self, model: int, error: BaseException) -> Failure:
+        if isinstance(error, BettongError):
+            return Failure(self._models[model], str(error))
+        log.error("a challenger failed inside the engine model=%s", self._models[model].uid, exc_info=error)
+        return Failure(self._models[model], f"{type(error).__name__} inside the engine")
 
     async def _call(self, at: int, model: int, rows: pa.Table, slot: int, state: _State) -> pa.Table:
         """A model's answer for the rows of a slot, which errors of it name."""
         runner, began = self._runners[model], time.perf_counter_ns()
         try:
-            fed = rows if rows.schema == runner.input_schema else _fed(rows, runner.input_schema, slot)
-            given = await runner.predict(fed)
+            given = await runner.predict(_fed(rows, runner.input_schema, slot))
         except BettongError as error:
             raise self._named(at, model, error, slot == REQUEST) from error
         finally:
             state.models_ns[model] += time.perf_counter_ns() - began
+        return self._checked(at, model, given, rows)
+
+    def _call_now(self, at: int, model: int, slot: int, state: _State) -> pa.Table | None:
+        """The same at once, None when the model cannot."""
+        rows, began = state.of(slot), time.perf_counter_ns()
+        try:
+            given = self._prompts[model].predict_now(_fed(rows, self._runners[model].input_schema, slot))
+        except BettongError as error:
+            raise self._named(at, model, error, slot == REQUEST) from error
+        if given is None:
+            return None
+        state.models_ns[model] += time.perf_counter_ns() - began
+        return self._checked(at, model, given, rows)
+
+    def _checked(self, at: int, model: int, given: pa.Table, rows: pa.Table) -> pa.Table:
+        runner = self._runners[model]
         if given.num_rows != rows.num_rows or given.schema != runner.output_schema:
             raise ModelFailed(
                 f"{self._places(at, model)}: it returned {given.num_rows} rows of {shown(given.schema)} "
@@ -198,11 +274,16 @@ class Steps:
         return error
 
     async def _route(self, at: int, stage: Route, state: _State) -> None:
+        model = self._decided(stage, state)
+        given = await self._call(at, model, state.of(stage.takes), stage.takes, state)
+        state.tables[stage.gives] = _in_schema(given, stage.schema, self._places(at, model))
+
+    def _decided(self, stage: Route, state: _State) -> int:
+        """The model that takes the request, which the answer will say."""
         model = stage.models[self._chosen(stage, state)]
         state.models[stage.gives] = model
         state.splits.append(self._told[model])
-        given = await self._call(at, model, state.of(stage.takes), stage.takes, state)
-        state.tables[stage.gives] = _in_schema(given, stage.schema, self._places(at, model))
+        return model
 
     def _chosen(self, stage: Route, state: _State) -> int:
         value: object = None
@@ -272,7 +353,9 @@ class Steps:
         by_name = dict(state.marks)  # the same name twice: the column shows the last one, the count both
         anomalies: NDArray | None = None
         if state.marks:
-            anomalies = np.stack([mark for _, mark in state.marks]).sum(axis=0, dtype=np.uint32)
+            anomalies = np.zeros(state.request.num_rows, np.uint32)
+            for _, mark in state.marks:
+                anomalies += mark
         model = state.models[plan.origin] if plan.model is None else plan.model
         return Beside(
             self._models[model],
@@ -313,7 +396,9 @@ class _State:
     """What a request has so far."""
 
     __slots__ = (
+        "_began_ns",
         "aside",
+        "elapsed_ns",
         "failures",
         "marks",
         "models",
@@ -332,6 +417,14 @@ class _State:
         self.marks: list[tuple[str, NDArray]] = []
         self.failures: list[Failure] = []
         self.aside: list[tuple[int, Infer, pa.Table]] = []
+        self.elapsed_ns: list[int] = []
+        self._began_ns = time.perf_counter_ns()
+
+    def tick(self) -> None:
+        """A stage is done."""
+        now = time.perf_counter_ns()
+        self.elapsed_ns.append(now - self._began_ns)
+        self._began_ns = now
 
     def of(self, slot: int) -> pa.Table:
         table = self.request if slot == REQUEST else self.tables[slot]
@@ -349,6 +442,8 @@ async def _ended(calls: Any) -> None:
 
 def _fed(rows: pa.Table, schema: pa.Schema, slot: int) -> pa.Table:
     """The columns that a model takes: columns that only decide, or that others take, are left out."""
+    if rows.schema == schema:
+        return rows
     try:
         return selected(rows, schema)
     except ModelFailed as wrong:
