@@ -277,7 +277,8 @@ def test_rows_that_end_in_an_error_are_not_kept_and_the_error_is_the_callers(cas
 @WRITING
 def test_many_batches_are_written_at_the_pace_of_the_source(case: Case) -> None:
     table = case.at(new_name())
-    schema = pa.schema([("n", pa.int64()), ("s", pa.string())])
+    fields: Any = {"n": pa.int64(), "s": pa.string()}
+    schema = pa.schema(fields)
     batches = (pa.record_batch({"n": range(k, k + 1000), "s": ["x" * 50] * 1000}) for k in range(0, 60_000, 1000))
 
     written = case.write(table, pa.RecordBatchReader.from_batches(schema, batches))

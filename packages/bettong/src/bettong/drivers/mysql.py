@@ -123,6 +123,7 @@ class MySqlSource(SqlSink):
         self._check_unique(table, keys)
         names = rows.schema.names
         columns = [f"{_name(field.name)} {forms.declaration(self.form(field.type))}" for field in rows.schema]
+        self._run(f"DROP TEMPORARY TABLE IF EXISTS {_STAGING}")  # of a write that failed: it outlives a rollback
         self._run(
             f"CREATE TEMPORARY TABLE {_STAGING} ({', '.join(columns)}, {_ORDER} BIGINT AUTO_INCREMENT PRIMARY KEY) "
             "ENGINE=InnoDB DEFAULT CHARSET=utf8mb4"
