@@ -111,6 +111,18 @@ def clip():
     return {"model": hf.CLIPModel(config), "tokenizer": tokenizer, "image_processor": processor}
 
 
+def owl():
+    tokenizer = words(model_input_names=["input_ids", "attention_mask"])
+    tokenizer.model_max_length = 16
+    text = {"vocab_size": len(tokenizer), "max_position_embeddings": 16, "bos_token_id": 2, "eos_token_id": 3, **SMALL}
+    config = hf.OwlViTConfig(
+        text_config=text, vision_config={"image_size": 32, "patch_size": 8, **SMALL}, projection_dim=16
+    )
+    size = {"height": 32, "width": 32}
+    processor = hf.OwlViTImageProcessor(size=size, crop_size=size)
+    return {"model": hf.OwlViTForObjectDetection(config), "tokenizer": tokenizer, "image_processor": processor}
+
+
 def captions():
     decoder = gpt()
     config = decoder["model"].config
@@ -162,6 +174,7 @@ def main(folder):
         "object-detection": yolos,
         "image-segmentation": segformer,
         "zero-shot-image-classification": clip,
+        "zero-shot-object-detection": owl,
         "image-to-text": captions,
         "automatic-speech-recognition": lambda: speech(folder),
     }

@@ -364,6 +364,17 @@ CASES: dict[str, tuple[list[Any], Rows, dict[str, Callable[[Any], Any]], dict[st
         {"score": each("score"), "label": each("label")},
         {"score": pa.list_(DOUBLE, 2), "label": pa.list_(TEXT, 2)},
     ),
+    "zero-shot-object-detection": (
+        [(pixels.tolist(), {"candidate_labels": LABELS, "threshold": 0.0, "top_k": 3}) for pixels in PIXELS],
+        {
+            "images": lists(PIXELS, PIXELS_TYPE),
+            "candidate_labels": pa.array([LABELS] * 2, pa.list_(TEXT, 2)),
+            "threshold": pa.array([0.0, 0.0]),
+            "top_k": pa.array([3, 3]),
+        },
+        {"score": each("score"), "label": each("label"), "box": each("box")},
+        {"score": pa.list_(DOUBLE), "label": pa.list_(TEXT), "box": pa.list_(BOX)},
+    ),
     "image-to-text": (
         [(pixels.tolist(), {"max_new_tokens": 4}) for pixels in PIXELS],
         {"inputs": lists(PIXELS, PIXELS_TYPE), "max_new_tokens": pa.array([4, 4])},

@@ -280,7 +280,6 @@ def a_saved_model(**signatures: bytes) -> bytes:
 SERVED = (
     part(1, tensor("town", 7, -1)) + part(1, tensor("numbers", 1, -1, 3)) + part(2, tensor("price", 2, -1, 1))
 ) + part(3, "tensorflow/serving/predict")
-WITHOUT_ROWS = part(1, tensor("numbers", 8, -1, 3)) + part(2, tensor("price", 2, -1))
 
 
 def test_a_saved_model_says_what_it_takes_and_gives_without_tensorflow(tmp_path: Path) -> None:
@@ -326,11 +325,18 @@ def test_a_zip_that_is_no_saved_model_is_refused_with_words(tmp_path: Path, data
     assert words in str(refused.value)
 
 
-def test_a_tensor_of_numbers_that_rows_cannot_carry_is_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("signature", "words"),
+    [
+        (part(1, tensor("numbers", 8, -1, 3)), "The model's tensor 'numbers' has a type that rows cannot carry"),
+        (part(1, tensor("factor", 1)), "The model's tensor 'factor' has no dimension that counts rows"),
+    ],
+)
+def test_a_tensor_that_rows_cannot_carry_is_named(tmp_path: Path, signature: bytes, words: str) -> None:
     file = tmp_path / "saved_model.pb"
-    file.write_bytes(a_saved_model(only=WITHOUT_ROWS))
+    file.write_bytes(a_saved_model(only=signature))
 
-    with pytest.raises(BadInput, match="The model's tensor 'numbers' has a type that rows cannot carry"):
+    with pytest.raises(BadInput, match=words):
         read_saved_model(file).graph()
 
 

@@ -97,11 +97,16 @@ def _tensor(name: str, info: memoryview) -> Tensor:
         if number == 2 and isinstance(value, int):
             element = value
         elif number == 3 and isinstance(value, memoryview):
-            shape = _shape(value) or shape
+            shape = shape if (found := _shape(value)) is None else found
     if element not in ELEMENTS:
         raise BadInput(
             f"The model's tensor '{name}' has a type that rows cannot carry.",
             f"Cast it inside the signature to one of: {', '.join(sorted(ELEMENTS.values()))}.",
+        )
+    if not shape:
+        raise BadInput(
+            f"The model's tensor '{name}' has no dimension that counts rows.",
+            "Give it a first dimension that is open: tf.TensorSpec((None, …)).",
         )
     return Tensor(name, ELEMENTS[element], tuple(shape[1:]))
 
