@@ -69,7 +69,7 @@ def test_tokens_stand_in_no_log_line_and_no_file(
 def test_without_its_key_a_connection_is_listed_and_named_but_not_revealed(tmp_path: Path) -> None:
     with open_platform(tmp_path) as before, before.api() as api:
         api.ok("bob", f"{API}/create", {"name": "atlas", "type": "mongodb", "details": {"password": MARK}})
-        key_id = before.keyring.key_ids[0]  # type: ignore[attr-defined]
+        key_id = before.keyring.key_ids[0]
 
     with open_platform(tmp_path, keyring=KeyRing([b"k" * 32])) as after, after.api() as api:
         token = after.tokens["ann"]
