@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.timeout(300)
 
-ROWS = pd.DataFrame({"x": [1, 2, 40]})
+ROWS: Any = pd.DataFrame({"x": [1, 2, 40]})
 STEP = """
 from mac.types import InferenceData
 
@@ -38,6 +38,7 @@ def process_data(input_data: InferenceData) -> InferenceData:
     %s
 """
 Y = pa.schema([pa.field("y", pa.int64())])
+PRE: list[Any] = [pa.field("x", pa.int64()), pa.field("kind", pa.string())]
 
 
 class Models:
@@ -58,7 +59,7 @@ class Models:
             folder,
             "pre",
             "return {'x': data['x'] * 2, 'kind': ['small' if x < 10 else 'large' for x in data['x']]}",
-            pa.schema({"x": pa.int64(), "kind": pa.string()}.items()),
+            pa.schema(PRE),
         )
 
     def _python(self, wl: wallaroo.Client, folder: Path, name: str, code: str, outputs: pa.Schema) -> ModelVersion:
@@ -91,7 +92,7 @@ def pipeline(wl: wallaroo.Client, request: pytest.FixtureRequest) -> Iterator[An
     made.undeploy()
 
 
-def model_of(frame: pd.DataFrame) -> str:
+def model_of(frame: Any) -> str:
     (text,) = frame.loc[0, "out._model_split"]
     told = json.loads(text)
     assert told["name"] == told["model_version"]["name"]
@@ -115,9 +116,8 @@ def test_shadow(pipeline: Any, models: Models) -> None:
     assert list(log.columns) == list(fine.columns)
     failures = pipeline.logs(valid=False)
     assert failures["error"].str.contains("Challenger 'picky' failed: .*too large").all()
-    assert failures["in.x"].tolist() == [1, 2, 40] or sorted(failures["in.x"]) == [1, 2, 40]
-    assert pipeline.rehydrate() is None
-    assert "plus-1" in pipeline._repr_html_()
+    assert sorted(failures["in.x"]) == [1, 2, 40]
+    assert "<td>plus-1</td>" in pipeline._repr_html_(), "a table shows a shadow by its champion"
 
 
 def test_a_failing_champion_fails_the_request(pipeline: Any, models: Models) -> None:
@@ -144,7 +144,7 @@ def test_shadow_without_waiting(pipeline: Any, models: Models) -> None:
 def test_random_split(pipeline: Any, models: Models) -> None:
     pipeline.add_random_split([(2, models.plus[1]), (1, models.plus[10])], hash_key="session_id").deploy()
 
-    def asked(**columns: object) -> pd.DataFrame:
+    def asked(**columns: object) -> Any:
         return pipeline.infer(pd.DataFrame({"x": [1], **columns}))
 
     by_key = [model_of(asked(session_id=[value])) for value in (0.1, 0.9, 0.1)]
@@ -262,9 +262,9 @@ def test_inferences_at_the_same_time_keep_their_order_and_tell_of_the_batch_that
     pipeline: Any, models: Models
 ) -> None:
     pipeline.add_model_step(models.picky).deploy()
-    many = pd.DataFrame({"x": [*range(30), 40, *range(9)]})
+    many: Any = pd.DataFrame({"x": [*range(30), 40, *range(9)]})
 
-    async def go() -> tuple[pd.DataFrame, pa.Table, pd.DataFrame, pd.DataFrame]:
+    async def go() -> tuple[Any, Any, Any, Any]:
         async with httpx.AsyncClient() as client:
             one = await pipeline.async_infer(ROWS[:2], client)
         return (
@@ -291,7 +291,7 @@ def test_inference_from_files_and_of_chosen_columns(pipeline: Any, models: Model
     records, arrow = tmp_path / "rows.json", tmp_path / "rows.arrow"
     records.write_text(ROWS.to_json(orient="records"))
     table = pa.Table.from_pandas(ROWS)
-    with pa.ipc.new_file(arrow, table.schema) as writer:
+    with pa.ipc.new_file(str(arrow), table.schema) as writer:
         writer.write_table(table)
 
     assert pipeline.infer_from_file(records)["out.y"].tolist() == [2, 3, 41]
@@ -356,5 +356,5 @@ def eventually(look: Callable[[], Any], timeout_s: float = 30.0) -> Any:
     return found
 
 
-def rows_of(frame: pd.DataFrame, count: int) -> pd.DataFrame | None:
+def rows_of(frame: Any, count: int) -> Any:
     return frame if len(frame) == count else None
