@@ -17,8 +17,9 @@ from bettong.errors import BadInput
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-MAX_RECORD_BYTES = 64 * 2**20
+MAX_RECORD_BYTES = 16 * 2**20
 _TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|["{}\[\]]', re.DOTALL)
+_STEP = {b"{": 1, b"[": 1, b"}": -1, b"]": -1}
 _DECLARE = "Declare the types of all columns as `columns` in the details."
 
 
@@ -49,7 +50,8 @@ def read(chunks: Iterable[bytes], batch_rows: int, columns: pa.Schema | None, *,
 
 def _records(chunks: Iterable[bytes]) -> Iterator[bytes]:
     """The bytes of each object of an array, or of objects that follow one another."""
-    buffer, at, depth, begun, base = b"", 0, 0, -1, 0
+    buffer, at, gap, begun, depth = b"", 0, 0, 0, 0  # `gap`: where the text between two objects begins
+    array = closed = False
     for chunk in chunks:
         buffer += chunk
         while (found := _TOKEN.search(buffer, at)) is not None:
@@ -57,32 +59,36 @@ def _records(chunks: Iterable[bytes]) -> Iterator[bytes]:
             if token == b'"':  # a text that goes on in the next chunk
                 break
             at = found.end()
-            if token in (b"{", b"["):
-                if depth == base == 0 and token == b"[" and begun < 0:
-                    base = 1
-                elif depth == base:
-                    begun = found.start()
-                depth += 1
-            elif token in (b"}", b"]"):
-                depth -= 1
-                if depth == base and begun >= 0:
+            if depth:
+                depth += _STEP.get(token, 0)
+                if not depth:
                     yield buffer[begun:at]
-                    begun = -1
-                elif depth < base:
-                    base = 0
-                if depth < 0:
-                    raise _no_json()
-            elif depth == base:
-                raise BadInput("The JSON holds a bare value where an object should be.", 'Send rows as [{"a": 1}, …].')
-        keep = begun if begun >= 0 else at
+                    gap = at
+                continue
+            _check_gap(buffer[gap : found.start()])
+            gap = at
+            if closed or token not in (b"{", b"[", b"]") or (array and token == b"["):
+                raise _no_objects() if array and not closed else _no_json()
+            if token == b"{":
+                begun, depth = found.start(), 1
+            elif token == b"[":
+                array = True
+            elif array:
+                closed = True
+            else:
+                raise _no_json()
+        keep = begun if depth else gap
         if len(buffer) - keep > MAX_RECORD_BYTES:
-            raise BadInput("One record of the JSON is longer than 64 MiB.", "Split it.")
-        # A text may have begun: from its quote on, all is looked at again.
-        buffer, at = buffer[keep:], at - keep
-        if begun >= 0:
-            begun = 0
-    if depth or begun >= 0 or buffer[at:].strip(b" \t\r\n,:.0123456789eE+-truefalsn"):
+            raise BadInput("One record of the JSON is longer than 16 MiB.", "Split it.")
+        buffer, at, begun, gap = buffer[keep:], at - keep, 0, 0
+    if depth or array != closed:
         raise _no_json()
+    _check_gap(buffer[gap:])
+
+
+def _check_gap(text: bytes) -> None:
+    if text.strip(b" \t\r\n,"):
+        raise _no_objects()
 
 
 def _lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
@@ -90,7 +96,7 @@ def _lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
     for chunk in chunks:
         *whole, rest = (rest + chunk).split(b"\n")
         if len(rest) > MAX_RECORD_BYTES:
-            raise BadInput("One line of the JSON is longer than 64 MiB.", "Split it.")
+            raise BadInput("One line of the JSON is longer than 16 MiB.", "Split it.")
         yield from (line for line in whole if line.strip())
     if rest.strip():
         yield rest
@@ -149,8 +155,12 @@ def _parsed(group: list[bytes]) -> list[Any]:
     except orjson.JSONDecodeError:
         raise _no_json() from None
     if not all(isinstance(value, dict) for value in values):
-        raise BadInput("The JSON does not hold objects.", 'Send rows as [{"a": 1}, …] or an object a line.')
+        raise _no_objects()
     return values
+
+
+def _no_objects() -> BadInput:
+    return BadInput("The JSON holds something else than objects.", 'Rows look like [{"a": 1}, …], or an object a line.')
 
 
 def _no_json() -> BadInput:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bettong.drivers import sql_errors, web
+from bettong.drivers import sql_errors
 from bettong.errors import Unavailable
 
 if TYPE_CHECKING:
@@ -55,6 +55,8 @@ _LOST = (2002, 2003, 2006, 2013, 2014, 2055, 0)
 def translated(failed: BaseException, query: str) -> BettongError:
     """The error of a statement or a login."""
     import ssl
+
+    from bettong.drivers import web
 
     if isinstance(failed, ssl.SSLError):
         return web.tls_failed(KIND, failed)

@@ -64,16 +64,17 @@ def one_query(text: str) -> str:
     Raises:
         BadInput: it is not one statement that only reads.
     """
-    words = [(kind, value) for kind, value in tokens(text) if kind != "space"]
-    while words and words[-1][1] == ";":
-        words.pop()
+    pieces = list(tokens(text))
+    while pieces and (pieces[-1][0] == "space" or pieces[-1][1] == ";"):
+        pieces.pop()
+    words = [(kind, value) for kind, value in pieces if kind != "space"]
     if any(value == ";" for kind, value in words if kind == "other"):
         raise BadInput("The query is more than one statement.", "Send one SELECT at a time.")
     if not words or words[0][1].upper() not in ("SELECT", "WITH", "VALUES"):
         raise BadInput(
             "The query does not begin with SELECT, WITH or VALUES.", "Reading takes such a query, or a table."
         )
-    return text.rstrip().rstrip(";").rstrip()
+    return "".join(value for _, value in pieces)
 
 
 def without_parameters(text: str) -> str:
