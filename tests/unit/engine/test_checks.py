@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import math
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +19,7 @@ from hypothesis import strategies as st
 
 from bettong.domain.expressions import parse_validation
 from bettong.engine.checks import Checks, Rows
+from bettong.errors import BadInput
 from wallaroo._expressions import in_dialect, translate
 
 if TYPE_CHECKING:
@@ -251,3 +254,173 @@ def test_every_part_of_a_validation_has_the_type_and_the_values_that_polars_give
     for ours, theirs in zip(found.data[found.there].tolist(), answer.drop_nulls().to_list(), strict=True):
         same = ours == theirs or (isinstance(theirs, float) and math.isclose(ours, theirs, rel_tol=1e-5))
         assert same or (ours != ours and theirs != theirs), (text, ours, theirs)
+
+
+# --- what the tables above do not have --------------------------------------------------------------------------------
+
+DAYS = [datetime.date(2024, 1, 1), None, datetime.date(1969, 12, 31), datetime.date(2024, 2, 29)]
+MOMENTS = [None if day is None else datetime.datetime(day.year, day.month, day.day, 12, 30, 0, 250_000) for day in DAYS]
+OTHERS: dict[str, list[Any]] = {
+    "day": DAYS,
+    "moment": MOMENTS,
+    "text": ["1.5", None, "-7", "x"],
+    "struct": [{"a": 1, "b": "u"}, {"a": None, "b": "v"}, {"a": 3, "b": None}, {"a": 4, "b": "w"}],
+    "nested": [[[1, 2], [3]], [], None, [[], [9]]],
+    "number": [1.25, 2.5, None, -3.75],
+    "count": [3, 250, None, -4],
+}
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        pl.col("day") > datetime.date(2024, 1, 1),
+        pl.col("day") == datetime.date(2024, 1, 1),
+        pl.col("moment") >= datetime.datetime(2024, 1, 1, 12),
+        pl.col("moment") > pl.col("day"),
+        pl.col("moment") < datetime.date(2024, 1, 2),
+        pl.col("moment").cast(pl.Date) == pl.col("day"),
+        pl.col("day").cast(pl.Datetime("ms")) < pl.col("moment"),
+        pl.col("day").is_in([datetime.date(2024, 2, 29)]),
+        pl.col("day") == pl.col("day").max(),
+        pl.col("text").cast(pl.Float64, strict=False) > 1,
+        pl.col("text").cast(pl.Int32, strict=False) < 0,
+        pl.col("count").cast(pl.String) == "250",
+        pl.col("count").cast(pl.UInt8, strict=False).is_null(),
+        pl.col("number").cast(pl.Int8) == 2,
+        pl.col("number").cast(pl.Boolean),
+        pl.col("struct").struct.field("a") > 2,
+        pl.col("struct").struct.field("b").is_in(["u", "w"]),
+        pl.col("nested").list.get(0, null_on_oob=True).list.get(-1, null_on_oob=True) == 2,
+        pl.col("nested").list.len() > 1,
+        pl.col("number").round(1, mode="half_away_from_zero") == 1.3,
+        pl.col("number").round(0) == 2.0,
+        pl.col("number").std() > pl.col("number").abs(),
+        pl.col("number").var() > pl.col("number"),
+        pl.col("number").median() < pl.col("number"),
+        pl.col("number").log(2) > 1,
+        pl.col("number").log1p() > 1,
+        pl.col("number").cbrt() < 0,
+        pl.col("number").is_not_nan(),
+        pl.col("count") ** 3 > 0,
+        pl.col("number") ** pl.col("count") > 1,
+        pl.lit(2) ** pl.col("count").abs() == 8,
+        pl.col("text").str.to_lowercase() == "x",
+        pl.col("number").clip(0, 2) == 2.0,
+        pl.col("count").clip(upper_bound=5) == 5,
+        pl.col("nested").explode().list.len().max() > 1,
+        pl.lit(5, dtype=pl.Int8) < pl.col("count"),
+        pl.lit(None) == pl.col("count"),
+        pl.when(pl.lit(True)).then(pl.col("count") > 3).otherwise(None),
+        pl.col("text").max() == pl.col("text"),
+        pl.col("text") + "!" == "x!",
+        pl.col("count").first() < pl.col("count").last() + 10,
+    ],
+    ids=str,
+)
+def test_dates_texts_structs_and_nested_lists_as_well(expression: pl.Expr) -> None:
+    table = pl.DataFrame(OTHERS)
+    answer = table.select(expression.alias("odd"))["odd"].to_list()
+
+    assert marked(
+        translate("odd", expression), {name: pa.array(values) for name, values in OTHERS.items()}
+    ) == as_marks(answer)
+
+
+LISTS = [[1.0, 2.0], None, [3.0, 4.0], [5.0, 6.0]]
+
+
+@pytest.mark.parametrize("kind", [pa.list_(pa.float64()), pa.large_list(pa.float64()), pa.list_(pa.float32(), 2)])
+@pytest.mark.parametrize(
+    ("expression", "answer"),
+    [
+        (pl.col("l").list.get(1) > 3, [False, False, True, True]),
+        (pl.col("l").list.sum() > 3, [False, False, True, True]),
+        (pl.col("l").list.max() == 4, [False, False, True, False]),
+        (pl.col("l").list.mean() == 1.5, [True, False, False, False]),
+        (pl.col("l").list.contains(6.0), [False, False, False, True]),
+        (pl.col("l").list.len() == 2, [True, False, True, True]),
+        (pl.col("l").explode().count() == 6, [True] * 4),
+        (pl.col("l").is_null(), [False, True, False, False]),
+    ],
+    ids=str,
+)
+def test_lists_of_every_kind_whole_or_sliced(kind: Any, expression: pl.Expr, answer: list[bool]) -> None:
+    text = translate("odd", expression)
+    whole = pa.array([[9.0, 9.0], *LISTS, [9.0, 9.0]], kind)
+
+    assert marked(text, {"l": pa.array(LISTS, kind)}) == answer
+    assert marked(text, {"l": whole.slice(1, 4)}) == answer
+    assert marked(text, {"l": pa.array([], kind)}, rows=0) == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "values"),
+    [
+        (pa.float16(), [1.0, 3.0]),
+        (pa.decimal128(5, 2), [1, 3]),
+        (pa.uint64(), [1, 2**63]),
+        (pa.int8(), [1, 3]),
+        (pa.large_string(), ["1", "3"]),
+        (pa.date64(), [0, 86_400_000 * 30_000]),
+        (pa.timestamp("s"), [0, 2**33]),
+        (pa.timestamp("ns", "UTC"), [0, 2**62]),
+    ],
+)
+def test_columns_of_every_type_that_models_give_can_be_looked_at(kind: Any, values: list[Any]) -> None:
+    limit: Any = "2" if pa.types.is_large_string(kind) else 2
+    limit = datetime.date(2030, 1, 1) if pa.types.is_temporal(kind) else limit
+
+    assert marked(translate("odd", pl.col("c") > limit), {"c": pa.array(values, kind)}, 2) == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("expression", "marks"),
+    [
+        (pl.col("out.variable").list.get(2) < 0, [False, False, False, True]),
+        ((pl.col("in.count") * 100).cast(pl.UInt8).is_null(), [True, False, True, True]),
+        ((pl.col("in.count") ** (pl.col("in.count") - 6)).is_null(), [False, True, True, False]),
+        (pl.col("in.text").cast(pl.Int64).is_null(), [True] * 4),
+    ],
+    ids=str,
+)
+def test_where_polars_raises_there_is_a_null_and_no_row_is_kept_from_its_answer(
+    expression: pl.Expr, marks: list[bool]
+) -> None:
+    with pytest.raises(pl.exceptions.PolarsError):
+        pl.DataFrame(ROWS).select(expression)
+
+    assert marked(translate("odd", expression)) == marks
+
+
+@pytest.mark.parametrize(
+    ("expression", "words"),
+    [
+        (pl.col("out.gone") > 1, "looks at the column 'out.gone', which is not there. The columns at its step are: in"),
+        (pl.col("out.score"), "gives Float64 values. Compare them"),
+        (pl.col("in.text") > 1, "A Utf8 meets a Int64. Cast one of them"),
+        (pl.col("in.text").abs() > 1, "Abs is asked of Utf8 values"),
+        (pl.col("out.score").list.get(0) > 1, "A Float64 is taken for a list. Leave .list out"),
+        (pl.col("out.variable") > 1, "A List is compared with a Int64. Compare its items, as .list.get"),
+        (pl.col("out.score").str.contains("a"), "Float64 values are taken for texts"),
+        (~pl.col("out.score"), "NOT is asked of Float64 values"),
+        (pl.col("out.score") & pl.col("in.flag"), "And is asked of Float64 values. Compare them first"),
+        (pl.col("in.flag") - pl.col("in.flag") > 0, "Minus is asked of two Boolean values"),
+        (pl.col("out.score").struct.field("a") > 1, "A Float64 is asked for its field 'a'"),
+        (pl.col("out.score").cast(pl.String) == "1", "A Float64 is cast to Utf8"),
+        (pl.col("in.text").mean() > 1, "Mean is asked of Utf8 values"),
+        (pl.when(pl.col("out.score")).then(True).otherwise(False), "Float64 values stand where True or False"),
+    ],
+    ids=str,
+)
+def test_what_does_not_fit_the_columns_is_told_before_any_row_comes(expression: pl.Expr, words: str) -> None:
+    with pytest.raises(BadInput, match=f"Validation 'odd'.*{re.escape(words)}"):
+        marked(translate("odd", expression))
+
+
+def test_a_column_of_bytes_is_refused_and_a_number_of_the_expression_takes_the_type_of_the_column() -> None:
+    with pytest.raises(BadInput, match="looks at a column of type binary"):
+        marked(translate("odd", pl.col("c") == "a"), {"c": pa.array([b"a"])}, 1)
+    tenth = {"c": pa.array([0.1], pa.float32())}
+    assert marked(translate("odd", pl.col("c") == 0.1), tenth, 1) == [True]
+    assert marked(translate("odd", pl.col("c") == pl.lit(0.1, dtype=pl.Float64)), tenth, 1) == [False]

@@ -24,6 +24,7 @@ from step_builders import X, Y, above, check, failing, held, infer, key_split, s
 
 from bettong.engine.codec import ARROW_FILE
 from bettong.engine.program import Program
+from bettong.engine.steps import MANY_ROWS
 from bettong.errors import BadInput, ModelFailed, Unavailable
 
 if TYPE_CHECKING:
@@ -559,6 +560,38 @@ def test_a_model_that_cannot_answer_at_once_is_waited_for_from_then_on() -> None
     assert not program.prompt, "else the first model would run twice for every request"
     assert asyncio.run(program.run(rows)).outputs.to_pylist() == [{"y": 2.0}]
     assert calls == [1, 1]
+
+
+def test_late_challengers_of_an_answer_given_at_once_are_logged_too() -> None:
+    async def go() -> None:
+        log, late = MemoryLog(), MemoryLog()
+        spec = spec_of(("a", "b"), *shadow("a", "b"), shadow_waits=False)
+        app = inference_app(
+            [times(1, kind=PromptRunner), times(10, kind=PromptRunner)], spec=spec, log=log, late_log=late
+        )
+        head = [
+            (b"host", b"127.0.0.1:8080"),
+            (b"authorization", f"Bearer {access_token()}".encode()),
+            (b"content-type", b"application/json"),
+        ]
+
+        assert app.now(b"POST", b"/infer", head, BODY) is not None
+        assert (len(log.answered), late.answered) == (1, [])
+        await app.drained()
+        assert late.answered[0].column("out_b.y").to_pylist() == [10, 30]
+
+    asyncio.run(go())
+
+
+def test_validations_of_many_rows_mark_each() -> None:
+    count = MANY_ROWS + 1
+    spec = spec_of(("a",), infer("a"), check(high=above("out.y", count - 1.5)))
+    program = Program(spec, [times(1)])
+
+    ran = asyncio.run(program.run(pa.table({"x": [float(n) for n in range(count)]})))
+
+    assert ran.beside is not None
+    assert ran.beside.marks[0].nonzero()[0].tolist() == [count - 1]
 
 
 def test_rows_that_go_to_several_models_are_never_answered_at_once() -> None:

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
     NDArray = np.ndarray[Any, np.dtype[Any]]
 
+MANY_ROWS = 10_000  # for more, steps without models compute in a thread, so that the loop keeps answering others
 PATIENCE = 0.8  # of a request's time limit: a challenger that takes longer is one that failed
 
 log = logging.getLogger("bettong.engine")
@@ -120,6 +121,8 @@ class Steps:
                     await self._route(at, stage, state)
                 case Rowwise():
                     await self._rowwise(at, stage, state)
+                case _ if rows.num_rows > MANY_ROWS:
+                    await asyncio.to_thread(self._compute, at, stage, state)
                 case _:
                     self._compute(at, stage, state)
             state.tick()
