@@ -48,6 +48,7 @@ NAMING: dict[str, Callable[[Things], Things]] = {
     "/status/get_deployment": lambda t: {"name": f"rental-{t['deployment']}"},
     "/admin/get_pipeline_external_url": lambda t: {"workspace_id": t["workspace"], "pipeline_name": "rental"},
     "/admin/get_pipeline_internal_url": lambda t: {"workspace_id": t["workspace"], "pipeline_name": "rental"},
+    "/logs/sql": lambda t: {"query": "select 1 from logs('rental')", "workspace_id": t["workspace"]},
     "/metrics/pipeline": lambda t: {"pipeline_id": t["pipeline"]},
     "/plateau/get_topic_name": lambda t: {"pipeline_pk_id": t["pipeline"]},
     "/plateau/get_pipeline_topic_name": lambda t: {"pipeline_name": "rental", "workspace_id": t["workspace"]},

@@ -101,7 +101,10 @@ def records(
 
 
 _STREAM: dict[int | str, dict[str, Any]] = {
-    200: {"content": {ARROW_STREAM: {}}, "description": "The result as an Arrow stream."}
+    200: {
+        "content": {ARROW_STREAM: {"schema": {"type": "string", "format": "binary"}}},
+        "description": "The result as an Arrow stream.",
+    }
 }
 
 
