@@ -7,9 +7,10 @@ PROJECTS := packages/mac/pyproject.toml packages/wallaroo/pyproject.toml package
 EDITABLE := -e packages/mac -e packages/wallaroo[notebook]
 RUN := $(VENV)/.run-ready
 DEV := $(VENV)/.dev-ready
+CORE := "not service and not framework and not soak"
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-services test-frameworks check lint format types soak bench clean
+.PHONY: help demo test test-units test-processes test-services test-frameworks check lint format types soak bench clean
 
 help: ## Show this list.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -17,8 +18,14 @@ help: ## Show this list.
 demo: $(RUN) ## Run the main job end to end on this machine: model file, pipeline, Connection, prediction.
 	$(BIN)/python examples/forecast/demo.py
 
-test: $(DEV) ## Run the core tests.
-	$(BIN)/python -m pytest -m "not service and not framework and not soak"
+test: $(DEV) ## Run the core tests: those that compute beside those that mostly wait for processes.
+	$(MAKE) -j2 test-units test-processes
+
+test-units: $(DEV)
+	$(BIN)/python -m pytest -m $(CORE) tests/unit tests/contract
+
+test-processes: $(DEV)
+	$(BIN)/python -m pytest -m $(CORE) tests/integration tests/e2e
 
 test-services: $(DEV) ## Run the tests against real services (PostgreSQL, …), each brought up by the suite itself.
 	$(BIN)/python -m pytest -m "service and not soak"
@@ -27,7 +34,7 @@ test-frameworks: $(DEV) ## Run the tests that build environments for other inter
 	$(BIN)/python -m pytest -m "framework and not soak"
 
 check: format lint types ## Format, lint, check types and run the fast tests.
-	$(BIN)/python -m pytest -m "not service and not framework and not soak" tests/unit tests/contract
+	$(BIN)/python -m pytest -m $(CORE) tests/unit tests/contract
 
 format: $(DEV) ## Format the code.
 	$(BIN)/ruff format .
