@@ -88,13 +88,21 @@ def new_calls(
     egress: Egress | None = None,
     registry: Registry | None = None,
     max_at_once: int = 16,
+    keep_ready_s: float = 0.0,
     **policy: Any,
 ) -> DriverProcesses:
-    """Processes that may reach every address and this folder."""
+    """Processes that may reach every address and this folder. None waits for a next call unless asked to."""
     folders = (str(folder),) if folder else ()
     reach = egress or Egress(folders=folders)
     variables = {"PATH": os.environ["PATH"], "WAREHOUSE_PASSWORD": SECRET, "BETTONG_KEYS": "not for references"}
-    return DriverProcesses(registry or Registry(), reach, ReferencePolicy(**policy), variables, max_at_once=max_at_once)
+    return DriverProcesses(
+        registry or Registry(),
+        reach,
+        ReferencePolicy(**policy),
+        variables,
+        max_at_once=max_at_once,
+        keep_ready_s=keep_ready_s,
+    )
 
 
 def new_name() -> str:

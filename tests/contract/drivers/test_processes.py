@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -234,6 +235,49 @@ def test_there_are_only_so_many_at_once() -> None:
 
     with calls.read("TOY", {"do": "print"}, ReadRequest(), 30) as again:
         assert again.read_all().num_rows == 3
+
+
+@pytest.fixture
+def ready() -> Iterator[DriverProcesses]:
+    """With a process that waits for the next call."""
+    calls = new_calls(registry=Registry(folders=(TOYS,)), keep_ready_s=60)
+    yield calls
+    calls.close()
+
+
+def toy_rows(calls: DriverProcesses) -> int:
+    with calls.read("TOY", {"do": "print"}, ReadRequest(), 30) as reader:
+        return reader.read_all().num_rows
+
+
+def test_a_process_that_waits_serves_one_call_and_no_other(ready: DriverProcesses) -> None:
+    toy_rows(ready)
+    first = child()
+
+    assert toy_rows(ready) == 3
+
+    first.wait(0)  # it is gone
+    assert child().pid != first.pid
+    ready.close()
+    assert psutil.Process().children() == []
+
+
+def test_a_waiting_process_that_died_is_replaced(ready: DriverProcesses) -> None:
+    toy_rows(ready)
+    waiting = child()
+    waiting.kill()
+    select.select([os.pidfd_open(waiting.pid)], [], [], 20)
+
+    assert toy_rows(ready) == 3
+
+
+def test_a_process_does_not_wait_for_ever() -> None:
+    calls = new_calls(registry=Registry(folders=(TOYS,)), keep_ready_s=0.05)
+
+    toy_rows(calls)
+
+    for waiting in psutil.Process().children():
+        waiting.wait(20)
 
 
 def test_the_environment_of_a_process_holds_none_of_the_servers_variables(toys: DriverProcesses) -> None:

@@ -344,6 +344,7 @@ def build(settings: Settings, nursery: Nursery, *, url: str, instance: str, star
     def close() -> None:
         queue.stop()
         _stop_loops(loops)
+        drivers.close()
         stores.close()
 
     facts = PlatformFacts(

@@ -26,7 +26,9 @@ def main(incoming: int, outgoing: int, life: int) -> None:
     threading.Thread(target=_end_with_the_server, args=(life,), daemon=True).start()
     _keep_pandas_out()
 
+    # All that any call needs comes before the call does: it may be waited for.
     from bettong.drivers.frames import Ended, Line, words
+    from bettong.drivers.opening import Opening  # noqa: F401
 
     line = Line(incoming, outgoing)
     try:

@@ -3,21 +3,13 @@
 from __future__ import annotations
 
 import base64
-import contextlib
-import logging
-import os
-import signal
-import subprocess
-import sys
 import threading
-import time
 from contextlib import contextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from bettong import errors
 from bettong.domain.drivers import (
     Capability,
     DriverInfo,
@@ -30,11 +22,12 @@ from bettong.domain.drivers import (
     WriteRequest,
     WriteResult,
 )
-from bettong.drivers import frames, references
+from bettong.drivers import references
 from bettong.drivers.abilities import require
-from bettong.drivers.arrow_forms import bounded, one_row, plain_reader
-from bettong.drivers.layers import after
-from bettong.errors import BadInput, BettongError, DeadlineExceeded, Unavailable
+from bettong.drivers.arrow_forms import one_row, plain_reader
+from bettong.drivers.child_process import ChildProcess
+from bettong.drivers.ready import Ready
+from bettong.errors import BadInput, Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -43,10 +36,8 @@ if TYPE_CHECKING:
     from bettong.drivers.references import ReferencePolicy
     from bettong.drivers.registry import Registry
 
-log = logging.getLogger("bettong.drivers")
-
 MAX_AT_ONCE = 16
-HANDED_ON_ROWS = 65_536
+KEEP_READY_S = 30.0
 # Of the server's environment, what a process needs to find certificates, a place for temporary files and the time zone.
 _BASE = ("PATH", "LD_LIBRARY_PATH", "TMPDIR", "TZ", "SSL_CERT_FILE", "SSL_CERT_DIR")
 _FIXED = {"LANG": "C.UTF-8", "HOME": "/nonexistent", "OPENBLAS_NUM_THREADS": "1", "PYDANTIC_DISABLE_PLUGINS": "__all__"}
@@ -64,7 +55,9 @@ class DriverProcesses:
         policy: which secrets references may name.
         environment: the server's variables. Processes get the few that they need to run; `env:` references reach those
             that `policy` allows.
-        max_at_once: how many processes there are at most; a call waits for its turn within its own deadline.
+        max_at_once: how many calls there are at most; a call waits for its turn within its own deadline.
+        keep_ready_s: for how long after a call a process waits for the next one, so that its start is over by then. No
+            process serves two calls.
     """
 
     def __init__(
@@ -75,9 +68,15 @@ class DriverProcesses:
         environment: Mapping[str, str],
         *,
         max_at_once: int = MAX_AT_ONCE,
+        keep_ready_s: float = KEEP_READY_S,
     ) -> None:
         self._registry, self._egress, self._policy, self._environment = registry, egress, policy, environment
         self._turns = threading.BoundedSemaphore(max_at_once)
+        self._ready = Ready(self._start, keep_ready_s)
+
+    def close(self) -> None:
+        """End the process that waits, if one does. Calls that run go on."""
+        self._ready.close()
 
     def info(self, kind: str) -> DriverInfo | None:
         return self._registry.info(kind)
@@ -134,9 +133,8 @@ class DriverProcesses:
     @contextmanager
     def _child(
         self, kind: str, details: Mapping[str, Any], timeout_s: float, asked: dict[str, Any]
-    ) -> Iterator[_Child]:
+    ) -> Iterator[ChildProcess]:
         driver = self._registry.driver(kind)
-        until = time.monotonic() + timeout_s
         words = {
             **asked,
             "kind": kind.upper(),
@@ -151,161 +149,19 @@ class DriverProcesses:
         if not self._turns.acquire(timeout=timeout_s):
             raise Unavailable("Too many connections are being used at once.", "Try again in a moment.")
         try:
-            child = _Child(kind.upper(), timeout_s, self._child_environment())
+            child = self._ready.take()
             try:
-                child.begin(words, until)
+                child.begin(kind.upper(), words, timeout_s)
                 yield child
             finally:
                 child.end()
+                self._ready.refill()
         finally:
             self._turns.release()
 
-    def _child_environment(self) -> dict[str, str]:
-        return {**{name: self._environment[name] for name in _BASE if name in self._environment}, **_FIXED}
-
-
-class _Child:
-    """One running process and the pipes to it."""
-
-    def __init__(self, kind: str, timeout_s: float, environment: Mapping[str, str]) -> None:
-        self._kind, self._timeout_s = kind, timeout_s
-        child_in, self._out = os.pipe()
-        self._in, child_out = os.pipe()
-        child_life, self._life = os.pipe()
-        theirs = (child_in, child_out, child_life)
-        try:
-            for descriptor in (self._out, self._in):
-                frames.widen(descriptor)
-            os.set_blocking(self._out, False)
-            self._process = subprocess.Popen(
-                [sys.executable, "-I", "-m", "bettong.drivers._child", *map(str, theirs)],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                cwd="/",
-                env=dict(environment),
-                pass_fds=theirs,
-                start_new_session=True,
-            )
-        except OSError as failed:
-            self._close()
-            raise Unavailable("No process could be started for the driver.", "Try again in a moment.") from failed
-        finally:
-            for descriptor in theirs:
-                os.close(descriptor)
-        self._line = frames.Line(self._in, self._out)
-
-    def begin(self, words: dict[str, Any], until: float) -> None:
-        with self._patience():
-            self._line.say(words, until)
-
-    def stages(self) -> Iterator[StageResult]:
-        """The layers as they come. The one that takes longer than there is time fails."""
-        until = time.monotonic() + self._timeout_s
-        seen: list[StageResult] = []
-        while True:
-            try:
-                said = self.answer(until)
-            except DeadlineExceeded as late:
-                yield StageResult(
-                    after(seen) or Stage.SAMPLE, False, self._timeout_s * 1000, late.problem, late.next_step
-                )
-                return
-            if "stage" not in said:
-                return
-            stage, ok, took_ms, text, next_step = said["stage"]
-            seen.append(StageResult(Stage(stage), ok, took_ms, text, next_step))
-            yield seen[-1]
-
-    def answer(self, until: float | None = None) -> dict[str, Any]:
-        """The next words. Raises what they tell of, DeadlineExceeded, or Unavailable when the process died."""
-        kind, body = self._receive(until)
-        if kind != frames.WORDS:
-            raise self._died()
-        return self._heard(body)
-
-    def schema(self) -> pa.Schema:
-        kind, body = self._receive()
-        if kind == frames.WORDS:
-            self._heard(body)
-        if kind != frames.SCHEMA:
-            raise self._died()
-        return pa.ipc.read_schema(body)
-
-    def batches(self, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
-        while True:
-            kind, body = self._receive()
-            if kind == frames.ROWS:
-                yield pa.ipc.read_record_batch(body, schema)
-            elif kind == frames.WORDS:
-                self._heard(body)
-            elif kind == frames.END:
-                return
-            else:
-                raise self._died()
-
-    def hand_on(self, rows: pa.RecordBatchReader) -> None:
-        """Send every batch. An error in `rows` leaves the process without the end of them, so nothing is kept."""
-        self._send(lambda until: self._line.send_schema(rows.schema, until))
-        for batch in bounded(rows, HANDED_ON_ROWS):
-            if not self._send(lambda until, batch=batch: self._line.send_batch(batch, until, listen=True)):
-                return
-        self._send(lambda until: self._line.send(frames.END, b"", until, listen=True))
-
-    def end(self) -> None:
-        """Nothing of the process is left when this returns. The last call."""
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
-        self._close()
-
-    def _send(self, send: Any) -> bool:
-        """Whether it was taken. If not, the process has words to tell why."""
-        with self._patience():
-            try:
-                send(time.monotonic() + self._timeout_s)
-            except frames.Interrupted:
-                return False
-        return True
-
-    def _receive(self, until: float | None = None) -> tuple[bytes, pa.Buffer]:
-        with self._patience():
-            return self._line.receive(time.monotonic() + self._timeout_s if until is None else until)
-
-    @contextmanager
-    def _patience(self) -> Iterator[None]:
-        failed: BettongError
-        try:
-            yield
-            return
-        except TimeoutError:
-            failed = DeadlineExceeded(
-                f"The {self._kind} connection did not answer within {self._timeout_s:g} s.",
-                "Test it to see which layer is slow, or allow more time.",
-            )
-        except frames.Ended:
-            failed = self._died()
-        raise failed
-
-    def _heard(self, body: pa.Buffer) -> dict[str, Any]:
-        said = frames.words(body)
-        if "failed" in said:
-            code, problem, next_step = said["failed"]
-            raise _by_code(code)(problem, next_step)
-        return said
-
-    def _died(self) -> Unavailable:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self._process.pid, signal.SIGKILL)
-        code = self._process.wait()
-        how = f"by signal {-code}" if code < 0 else f"with status {code}"
-        log.warning("driver process died kind=%s %s", self._kind, how)
-        return Unavailable(f"The process that used the {self._kind} connection ended {how}.", "Try again.")
-
-    def _close(self) -> None:
-        for descriptor in (self._out, self._in, self._life):
-            with contextlib.suppress(OSError):
-                os.close(descriptor)
+    def _start(self) -> ChildProcess:
+        base = {name: self._environment[name] for name in _BASE if name in self._environment}
+        return ChildProcess({**base, **_FIXED})
 
 
 def _packed(parameters: tuple[Any, ...]) -> str:
@@ -317,8 +173,3 @@ def _packed(parameters: tuple[Any, ...]) -> str:
     with pa.ipc.new_stream(sink, row.schema) as writer:
         writer.write_batch(row)
     return base64.b64encode(sink.getvalue()).decode()
-
-
-def _by_code(code: str) -> type[BettongError]:
-    known = [value for value in vars(errors).values() if isinstance(value, type) and issubclass(value, BettongError)]
-    return next((kind for kind in known if kind.code == code), Unavailable)
