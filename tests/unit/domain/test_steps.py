@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from bettong.domain.expressions import MAX_DEPTH, columns_of, parse_validation
+from bettong.domain.expression_reader import MAX_DEPTH, parse_validation
+from bettong.domain.expressions import columns_of
 from bettong.domain.steps import (
     Audit,
     Average,

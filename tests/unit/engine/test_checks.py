@@ -17,7 +17,7 @@ from fixtures.polars.expressions import ROWS, expressions
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from bettong.domain.expressions import parse_validation
+from bettong.domain.expression_reader import parse_validation
 from bettong.engine.checks import Checks, Rows
 from bettong.errors import BadInput
 from wallaroo._expressions import in_dialect, translate

@@ -6,11 +6,13 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from bettong.domain.expressions import Validation, parse_validation
+from bettong.domain.expression_reader import parse_validation
 from bettong.errors import BadInput
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+
+    from bettong.domain.expressions import Validation
 
 MAX_STEPS, MAX_MODELS = 64, 64
 

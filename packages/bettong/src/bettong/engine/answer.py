@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from bettong.domain.deployments import DeploymentSpec, ModelSpec
     from bettong.engine.arrow_types import Array, Kind
     from bettong.engine.plan import Other, Plan
-    from bettong.engine.steps import Beside
+    from bettong.engine.step_state import Beside
 
 TIME = pa.field("time", pa.timestamp("ms"), nullable=False)
 ANOMALY_COUNT = pa.field("anomaly.count", pa.uint32(), nullable=False)

@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from bettong.domain.ports import LogWriter
     from bettong.engine.dataset import Dataset
     from bettong.engine.program import Program, Ran
-    from bettong.engine.steps import Beside
+    from bettong.engine.step_state import Beside
     from bettong.engine.tokens import TokenVerifier
 
     Message = MutableMapping[str, Any]

@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from bettong.engine.answer import challengers_batch, failed_batch, last_model_text
-from bettong.engine.steps import Failure, aside_of
+from bettong.engine.step_state import Failure
 from bettong.errors import BettongError
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class Challengers:
         """Run the late challengers of an answer that is out."""
         if len(self._running) >= self._most:
             reason = f"It did not run: {self._most} requests wait for their challengers (max_queued_requests)."
-            missed = [Failure(self._models[other.model], reason) for other in aside_of(plan)]
+            missed = [Failure(self._models[other.model], reason) for other in plan.late]
             self.tell(missed, answer, inputs, failures)
             return
         task = asyncio.create_task(self._run(answer, inputs, plan, failures))
@@ -84,7 +84,7 @@ class Challengers:
         self.tell(later.failures, answer, inputs, failures)
         if self._late_log is None or all(table is None for table in later.others):
             return
-        others = list(zip(aside_of(plan), later.others, strict=True))
+        others = list(zip(plan.late, later.others, strict=True))
         try:
             self._late_log.append(
                 challengers_batch(answer.time_ms, inputs, others, answer.elapsed_ns, answer.request_id, self._origin)

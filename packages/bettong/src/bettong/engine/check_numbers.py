@@ -1,4 +1,4 @@
-"""What validations compute: operators, functions and aggregates over values, as polars computes them."""
+"""What validations compute: operators and functions over values, as polars computes them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ from bettong.engine.check_values import (
     both_there,
     common,
     nulls,
-    spread,
 )
 from bettong.errors import BadInput
 
@@ -115,7 +114,7 @@ def any_of(inputs: Sequence[Value], op: str) -> Value:
     found = inputs[0]
     for each in inputs[1:]:
         found = _logic(op, found, each)
-    return found if found.kind == "Null" else _boolean(found)
+    return found if found.kind == "Null" else boolean(found)
 
 
 def inverted(value: Value) -> Value:
@@ -126,7 +125,7 @@ def inverted(value: Value) -> Value:
     )
 
 
-def _boolean(value: Value) -> Value:
+def boolean(value: Value) -> Value:
     if value.kind != "Boolean":
         raise BadInput(f"{value.kind} values stand where True or False are needed.", "Compare them with something.")
     return value
@@ -296,7 +295,7 @@ def chosen(where: Value, truthy: Value, falsy: Value) -> Value:
     """`truthy` where it is True, `falsy` where it is False or a null."""
     if where.kind == "Null":
         where = as_kind(where, "Boolean")
-    _boolean(where)
+    boolean(where)
     left, right = common(truthy, falsy)
     if left.kind in ("List", "Struct"):
         raise BadInput(f"when() chooses between {left.kind} values.", "Choose between their items.")
@@ -339,79 +338,6 @@ def _texts(value: Value) -> Value:
     if value.kind != "Utf8":
         raise BadInput(f"{value.kind} values are taken for texts.", "Leave .str out, or name a column of texts.")
     return value
-
-
-# --- aggregates -------------------------------------------------------------------------------------------------------
-
-
-def kept(value: Value, by: Value) -> Value:
-    """The values where `by` is True."""
-    _boolean(as_kind(by, "Boolean") if by.kind == "Null" else by)
-    wanted = by.data & by.there
-    if len(value) == 1 and len(wanted) != 1:
-        value = replace(value, data=np.repeat(value.data, len(wanted)), valid=spread(value.valid, len(wanted)))
-    wanted = np.broadcast_to(wanted, (len(value),))
-    if value.kind in ("List", "Struct"):
-        return replace(value, data=value.data.filter(pa.array(wanted)))
-    return replace(value, data=value.data[wanted], valid=None if value.valid is None else value.valid[wanted])
-
-
-def aggregate(kind: str, value: Value, ddof: int) -> Value:
-    """One value of many. Nulls do not count, but for First and Last and as one of the values of NUnique."""
-    if kind == "Count":
-        return _one("UInt32", int(value.there.sum()))
-    if value.kind in ("List", "Struct"):
-        raise BadInput(f"{kind} is asked of {value.kind} values.", "Explode lists first.")
-    if kind in ("First", "Last"):
-        at = slice(0, 1) if kind == "First" else slice(-1, None)
-        if not len(value):
-            return as_kind(nulls(1), value.kind)
-        return Value(value.kind, value.data[at], None if value.valid is None else value.valid[at])
-    present = value.data if value.valid is None else value.data[value.valid]
-    if kind == "NUnique":
-        texts = value.kind == "Utf8"
-        distinct = len(set(present.tolist())) if texts else len(np.unique(present))
-        return _one("UInt32", distinct + (len(present) != len(value)))
-    if value.kind == "Null":
-        return nulls(1)
-    if kind in ("Min", "Max"):
-        return _extreme(kind, value.kind, present)
-    if not value.number and value.kind != "Boolean":
-        raise BadInput(f"{kind} is asked of {value.kind} values.", "Ask it of numbers.")
-    return _statistic(kind, value.kind, present, ddof)
-
-
-def _extreme(kind: str, of: str, present: NDArray) -> Value:
-    if not len(present):
-        return as_kind(nulls(1), of)
-    if of == "Utf8":
-        return Value(of, np.array([(min if kind == "Min" else max)(present)], object))
-    found = (np.fmin if kind == "Min" else np.fmax).reduce(present)
-    return Value(of, np.array([found], present.dtype))
-
-
-def _statistic(kind: str, of: str, present: NDArray, ddof: int) -> Value:
-    if kind == "Sum":
-        narrow = dict.fromkeys(("Int8", "Int16", "UInt8", "UInt16"), "Int64")
-        total = {"Boolean": "UInt32", **narrow}.get(of, of)
-        numbers = as_kind(Value(of, present), total).data
-        return Value(total, np.array([numbers.sum(dtype=numbers.dtype)]))
-    result = "Float32" if of == "Float32" else "Float64"
-    numbers = present.astype(np.float64)
-    if len(numbers) <= (ddof if kind in ("Std", "Var") else 0):
-        return as_kind(nulls(1), result)
-    if kind == "Mean":
-        found = numbers.mean()
-    elif kind == "Median":
-        middle = np.sort(numbers)[(len(numbers) - 1) // 2 : len(numbers) // 2 + 1]  # NaN is the greatest
-        found = middle.mean()
-    else:
-        found = numbers.var(ddof=ddof) if kind == "Var" else numbers.std(ddof=ddof)
-    return as_kind(Value("Float64", np.array([found])), result)
-
-
-def _one(kind: str, number: int) -> Value:
-    return Value(kind, np.array([number], np.uint32))
 
 
 def _valid(left: Value, right: Value) -> NDArray | None:

@@ -26,6 +26,7 @@ from bettong.domain.expressions import (
     Ternary,
     columns_of,
 )
+from bettong.engine import check_aggregates as aggregates
 from bettong.engine import check_lists as lists
 from bettong.engine import check_numbers as numbers
 from bettong.engine.check_values import DTYPES, FLOATS, NDArray, Value, as_kind, cast, load, nulls
@@ -110,9 +111,9 @@ class Rows:
             case Ternary(predicate, truthy, falsy):
                 return numbers.chosen(self.value(predicate), self.value(truthy), self.value(falsy))
             case Aggregate(kind, inner, ddof):
-                return numbers.aggregate(kind, self.value(inner), ddof)
+                return aggregates.aggregate(kind, self.value(inner), ddof)
             case Filter(inner, by):
-                return numbers.kept(self.value(inner), self.value(by))
+                return aggregates.kept(self.value(inner), self.value(by))
             case Explode(inner, empty_as_null):
                 return lists.exploded(self.value(inner), empty_as_null=empty_as_null)
             case RowCount():

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, NoReturn
 from bettong.domain.models import is_native
 from bettong.domain.steps import ModelRef, ModelStep, parse_steps
 from bettong.engine.joints import selected, shown
-from bettong.engine.plan import Part, plan_of
+from bettong.engine.plan import Part
+from bettong.engine.planner import plan_of
 from bettong.engine.runners.base import Prompt, PromptRow
 from bettong.engine.steps import Steps
 from bettong.errors import BadInput, BettongError, ModelFailed, Unavailable
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from bettong.domain.steps import Step
     from bettong.engine.plan import Plan
     from bettong.engine.runners.base import Runner
-    from bettong.engine.steps import Beside
+    from bettong.engine.step_state import Beside
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,14 @@ from bisect import bisect_right
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
+import orjson
+
+from bettong.domain.models import default_runtime
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from bettong.domain.deployments import ModelSpec
 
 
 class Weights:
@@ -49,3 +55,23 @@ def texts_of(value: object) -> tuple[str, ...]:
     if isinstance(value, float) and value.is_integer():
         return (repr(value), str(int(value)))
     return (str(value),)
+
+
+def split_text(model: ModelSpec) -> str:
+    """Both readings of `out._model_split`: the old one at the top, the new one below `model_version`."""
+    document = {
+        "name": model.name,
+        "version": model.version,
+        "sha": model.sha,
+        "model_version": {
+            "id": model.id,
+            "name": model.name,
+            "version": model.version,
+            "sha": model.sha,
+            "conversion": {"framework": model.framework},
+            "file_info": {"version": model.version, "sha": model.sha},
+            "status": "ready",
+        },
+        "config": {"model_version_id": model.id, "runtime": default_runtime(model.framework)},
+    }
+    return orjson.dumps(document).decode()

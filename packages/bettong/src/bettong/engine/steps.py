@@ -9,28 +9,25 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import orjson
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from bettong.domain.models import default_runtime
-from bettong.engine.arrow_lists import is_list, list_array
-from bettong.engine.joints import handed_on, selected, shown, whole
+from bettong.engine.joints import shown, whole
 from bettong.engine.plan import REQUEST, Infer, Mark, Mean, Pick, Reshape, Route, Rowwise
-from bettong.engine.routing import point_of, route_of
+from bettong.engine.routing import point_of, route_of, split_text
 from bettong.engine.runners.base import Prompt
+from bettong.engine.step_state import Beside, Failure, Later, State
+from bettong.engine.step_tables import fed, in_schema, mean_of, reshaped
 from bettong.errors import BadInput, BettongError, ModelFailed, Unavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Sequence
+    from collections.abc import Callable, Sequence
 
     from bettong.domain.deployments import ModelSpec
     from bettong.engine.arrow_types import Array
-    from bettong.engine.plan import Other, Plan, Stage
+    from bettong.engine.plan import Plan, Stage
     from bettong.engine.runners.base import Runner
 
     NDArray = np.ndarray[Any, np.dtype[Any]]
@@ -39,47 +36,6 @@ MANY_ROWS = 10_000  # for more, steps without models compute in a thread, so tha
 PATIENCE = 0.8  # of a request's time limit: a challenger that takes longer is one that failed
 
 log = logging.getLogger("bettong.engine")
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """A challenger that gave nothing for a request."""
-
-    model: ModelSpec
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Beside:
-    """What an answer of such steps has beside `out.*`.
-
-    Args:
-        model: the one that gave `out.*`.
-        splits: JSON texts, one per split.
-        marks: anomalies by validation, each of shape (rows,), in the order of the plan's validations.
-        anomalies: how many validations mark each row; None without validations.
-        others: a table for each of the plan's others, None for a challenger that failed or still is to run.
-        failures: challengers that failed.
-        models_ns: how long each model took, by its position; 0 for one that did not run.
-        later: runs the challengers that the answer does not wait for; None when there are none.
-    """
-
-    model: ModelSpec
-    splits: tuple[str, ...]
-    marks: tuple[NDArray, ...]
-    anomalies: NDArray | None
-    others: tuple[pa.Table | None, ...]
-    failures: tuple[Failure, ...]
-    models_ns: tuple[int, ...]
-    later: Callable[[], Coroutine[Any, Any, Later]] | None
-
-
-@dataclass(frozen=True, slots=True)
-class Later:
-    """What challengers gave once the answer was out: a table for each of the plan's others that runs aside."""
-
-    others: tuple[pa.Table | None, ...]
-    failures: tuple[Failure, ...]
 
 
 class Steps:
@@ -106,7 +62,7 @@ class Steps:
         self._plan, self._models, self._runners = plan, tuple(models), tuple(runners)
         self._places, self._draw, self._patience_s = places, draw, limit_s * PATIENCE
         self._may_fail = frozenset(other.slot for other in plan.others if other.challenger)
-        self._told = tuple(_split_text(model) for model in models)
+        self._told = tuple(split_text(model) for model in models)
         self._prompts = tuple(runner for runner in runners if isinstance(runner, Prompt))
         self.prompt = len(self._prompts) == len(runners) and not any(isinstance(s, Rowwise) for s in plan.stages)
 
@@ -139,15 +95,15 @@ class Steps:
             state.tick()
         return self._end(state)
 
-    def _begin(self, rows: pa.Table) -> _State:
-        return _State(rows, time.monotonic() + self._patience_s, [0] * len(self._models))
+    def _begin(self, rows: pa.Table) -> State:
+        return State(rows, time.monotonic() + self._patience_s, [0] * len(self._models))
 
-    def _end(self, state: _State) -> tuple[pa.Table, tuple[int, ...], Beside]:
+    def _end(self, state: State) -> tuple[pa.Table, tuple[int, ...], Beside]:
         final = state.tables[self._plan.final]
         assert final is not None  # only what nobody needs may fail
         return final, tuple(state.elapsed_ns), self._beside(state)
 
-    def _take_now(self, at: int, stage: Stage, state: _State) -> bool:
+    def _take_now(self, at: int, stage: Stage, state: State) -> bool:
         """Whether the stage was done at once."""
         match stage:
             case Infer():
@@ -156,14 +112,14 @@ class Steps:
                 model = self._decided(stage, state)
                 given = self._call_now(at, model, stage.takes, state)
                 if given is not None:
-                    state.tables[stage.gives] = _in_schema(given, stage.schema, self._places(at, model))
+                    state.tables[stage.gives] = in_schema(given, stage.schema, self._places(at, model))
                 return given is not None
             case Rowwise():
                 return False
         self._compute(at, stage, state)
         return True
 
-    def _compute(self, at: int, stage: Stage, state: _State) -> None:
+    def _compute(self, at: int, stage: Stage, state: State) -> None:
         """A stage without models."""
         match stage:
             case Mark():
@@ -171,13 +127,13 @@ class Steps:
             case Pick(takes, gives, schema):
                 state.tables[gives] = state.of(takes).select(schema.names)
             case Reshape(takes, gives, schema):
-                state.tables[gives] = _reshaped(state.of(takes), schema)
+                state.tables[gives] = reshaped(state.of(takes), schema)
             case Mean(takes, gives, schema):
                 state.tables[gives] = self._mean(at, [state.of(slot) for slot in takes], schema)
 
     # --- models -------------------------------------------------------------------------------------------------------
 
-    async def _infer(self, at: int, stage: Infer, state: _State) -> None:
+    async def _infer(self, at: int, stage: Infer, state: State) -> None:
         now, rows = self._to_run(at, stage, state), state.of(stage.takes)
         if len(now) == 1:
             ((model, slot),) = now
@@ -194,7 +150,7 @@ class Steps:
         finally:
             await _ended(calls.values())
 
-    def _infer_now(self, at: int, stage: Infer, state: _State) -> bool:
+    def _infer_now(self, at: int, stage: Infer, state: State) -> bool:
         for model, slot in self._to_run(at, stage, state):
             try:
                 given = self._call_now(at, model, stage.takes, state)
@@ -209,7 +165,7 @@ class Steps:
             state.tables[slot] = given
         return True
 
-    def _to_run(self, at: int, stage: Infer, state: _State) -> list[tuple[int, int]]:
+    def _to_run(self, at: int, stage: Infer, state: State) -> list[tuple[int, int]]:
         """The models of a stage whose results the answer waits for, and their slots; the others are put aside."""
         pairs = list(zip(stage.models, stage.gives, strict=True))
         if not self._plan.aside:
@@ -235,22 +191,22 @@ class Steps:
         log.error("a challenger failed inside the engine model=%s", self._models[model].uid, exc_info=error)
         return Failure(self._models[model], f"{type(error).__name__} inside the engine")
 
-    async def _call(self, at: int, model: int, rows: pa.Table, slot: int, state: _State) -> pa.Table:
+    async def _call(self, at: int, model: int, rows: pa.Table, slot: int, state: State) -> pa.Table:
         """A model's answer for the rows of a slot, which errors of it name."""
         runner, began = self._runners[model], time.perf_counter_ns()
         try:
-            given = await runner.predict(_fed(rows, runner.input_schema, slot))
+            given = await runner.predict(fed(rows, runner.input_schema, slot))
         except BettongError as error:
             raise self._named(at, model, error, slot == REQUEST) from error
         finally:
             state.models_ns[model] += time.perf_counter_ns() - began
         return self._checked(at, model, given, rows)
 
-    def _call_now(self, at: int, model: int, slot: int, state: _State) -> pa.Table | None:
+    def _call_now(self, at: int, model: int, slot: int, state: State) -> pa.Table | None:
         """The same at once, None when the model cannot."""
         rows, began = state.of(slot), time.perf_counter_ns()
         try:
-            given = self._prompts[model].predict_now(_fed(rows, self._runners[model].input_schema, slot))
+            given = self._prompts[model].predict_now(fed(rows, self._runners[model].input_schema, slot))
         except BettongError as error:
             raise self._named(at, model, error, slot == REQUEST) from error
         if given is None:
@@ -276,19 +232,19 @@ class Steps:
             return type(error)(f"{place}: {error.problem}", error.next_step)
         return error
 
-    async def _route(self, at: int, stage: Route, state: _State) -> None:
+    async def _route(self, at: int, stage: Route, state: State) -> None:
         model = self._decided(stage, state)
         given = await self._call(at, model, state.of(stage.takes), stage.takes, state)
-        state.tables[stage.gives] = _in_schema(given, stage.schema, self._places(at, model))
+        state.tables[stage.gives] = in_schema(given, stage.schema, self._places(at, model))
 
-    def _decided(self, stage: Route, state: _State) -> int:
+    def _decided(self, stage: Route, state: State) -> int:
         """The model that takes the request, which the answer will say."""
         model = stage.models[self._chosen(stage, state)]
         state.models[stage.gives] = model
         state.splits.append(self._told[model])
         return model
 
-    def _chosen(self, stage: Route, state: _State) -> int:
+    def _chosen(self, stage: Route, state: State) -> int:
         value: object = None
         found = False
         if stage.key is not None and stage.key.column in (rows := state.of(stage.key.slot)).schema.names:
@@ -297,7 +253,7 @@ class Steps:
             return route_of(value, stage.routes, 0) if found else 0
         return stage.weights.choose(point_of(value) if found and value is not None else self._draw())
 
-    async def _rowwise(self, at: int, stage: Rowwise, state: _State) -> None:
+    async def _rowwise(self, at: int, stage: Rowwise, state: State) -> None:
         rows = state.of(stage.takes)
         if beyond := [row for row in range(rows.num_rows) if row not in stage.rows]:
             raise BadInput(
@@ -316,7 +272,7 @@ class Steps:
         finally:
             await _ended(calls)
         parts = [
-            _in_schema(table, stage.schema, self._places(at, model))
+            in_schema(table, stage.schema, self._places(at, model))
             for table, model in zip(given, by_model, strict=True)
         ]
         order = np.argsort([row for places in by_model.values() for row in places])
@@ -324,7 +280,7 @@ class Steps:
 
     # --- computing ----------------------------------------------------------------------------------------------------
 
-    def _mark(self, stage: Mark, state: _State) -> None:
+    def _mark(self, stage: Mark, state: State) -> None:
         columns: dict[str, Array] = {}
         rows = state.request.num_rows
         schemas = {other.slot: other.schema for other in self._plan.others}
@@ -340,7 +296,7 @@ class Steps:
         columns = []
         for field in schema:
             try:
-                columns.append(_mean_of([whole(table.column(field.name)) for table in tables], field.type))
+                columns.append(mean_of([whole(table.column(field.name)) for table in tables], field.type))
             except ValueError:
                 raise ModelFailed(
                     f"Step {at + 1}: the models gave nulls, or lists of different lengths, in the column "
@@ -351,7 +307,7 @@ class Steps:
 
     # --- what is beside -----------------------------------------------------------------------------------------------
 
-    def _beside(self, state: _State) -> Beside:
+    def _beside(self, state: State) -> Beside:
         plan = self._plan
         by_name = dict(state.marks)  # the same name twice: the column shows the last one, the count both
         anomalies: NDArray | None = None
@@ -371,7 +327,7 @@ class Steps:
             (lambda: self._run_aside(state)) if state.aside else None,
         )
 
-    async def _run_aside(self, state: _State) -> Later:
+    async def _run_aside(self, state: State) -> Later:
         """The challengers of an answer that is out."""
         failures: list[Failure] = []
         tables: dict[int, pa.Table | None] = {}
@@ -387,52 +343,7 @@ class Steps:
                 tables[slot] = self._given(model, call, failures)
         finally:
             await _ended([call for _, call in calls.values()])
-        return Later(tuple(tables[other.slot] for other in aside_of(self._plan)), tuple(failures))
-
-
-def aside_of(plan: Plan) -> tuple[Other, ...]:
-    """Those of the others for which no answer waits."""
-    return tuple(other for other in plan.others if other.slot in plan.aside)
-
-
-class _State:
-    """What a request has so far."""
-
-    __slots__ = (
-        "_began_ns",
-        "aside",
-        "elapsed_ns",
-        "failures",
-        "marks",
-        "models",
-        "models_ns",
-        "patient_until",
-        "request",
-        "splits",
-        "tables",
-    )
-
-    def __init__(self, request: pa.Table, patient_until: float, models_ns: list[int]) -> None:
-        self.request, self.patient_until, self.models_ns = request, patient_until, models_ns
-        self.tables: dict[int, pa.Table | None] = {}
-        self.models: dict[int, int] = {}  # by slot, of routes
-        self.splits: list[str] = []
-        self.marks: list[tuple[str, NDArray]] = []
-        self.failures: list[Failure] = []
-        self.aside: list[tuple[int, Infer, pa.Table]] = []
-        self.elapsed_ns: list[int] = []
-        self._began_ns = time.perf_counter_ns()
-
-    def tick(self) -> None:
-        """A stage is done."""
-        now = time.perf_counter_ns()
-        self.elapsed_ns.append(now - self._began_ns)
-        self._began_ns = now
-
-    def of(self, slot: int) -> pa.Table:
-        table = self.request if slot == REQUEST else self.tables[slot]
-        assert table is not None  # a plan takes nothing of what may fail
-        return table
+        return Later(tuple(tables[other.slot] for other in self._plan.late), tuple(failures))
 
 
 async def _ended(calls: Any) -> None:
@@ -441,71 +352,3 @@ async def _ended(calls: Any) -> None:
     for call in running:
         call.cancel()
     await asyncio.gather(*calls, return_exceptions=True)
-
-
-def _fed(rows: pa.Table, schema: pa.Schema, slot: int) -> pa.Table:
-    """The columns that a model takes: columns that only decide, or that others take, are left out."""
-    if rows.schema == schema:
-        return rows
-    try:
-        return selected(rows, schema)
-    except ModelFailed as wrong:
-        if slot == REQUEST:  # the caller's rows
-            raise BadInput(wrong.problem, wrong.next_step) from None
-        raise
-
-
-def _in_schema(table: pa.Table, schema: pa.Schema, place: str) -> pa.Table:
-    """What one of several models gave, in the schema of the first."""
-    if table.schema == schema:
-        return table
-    try:
-        columns = [
-            column if (column := table.column(field.name)).type == field.type else handed_on(whole(column), field.type)
-            for field in schema
-        ]
-    except Exception as wrong:
-        raise ModelFailed(f"{place}: what it gave does not fit the step's other models. {wrong}") from wrong
-    return pa.Table.from_arrays(columns, schema=schema)
-
-
-def _reshaped(table: pa.Table, schema: pa.Schema) -> pa.Table:
-    (kind,) = schema.types
-    numbers = np.stack([whole(column).to_numpy(zero_copy_only=False) for column in table.columns], axis=1)
-    lengths = np.full(table.num_rows, table.num_columns, np.int64)
-    return pa.Table.from_arrays([list_array(lengths, lambda: pa.array(numbers.ravel()), kind)], schema=schema)
-
-
-def _mean_of(columns: Sequence[Array], kind: Any) -> Array:
-    """Element by element. Raises ValueError when there are nulls, or lists differ in length."""
-    if any(column.null_count for column in columns):
-        raise ValueError
-    if is_list(columns[0].type):
-        lengths = [pc.list_value_length(column) for column in columns] if len(columns[0]) else []
-        if any(length != lengths[0] for length in lengths):
-            raise ValueError
-        counts = np.array(lengths[0].to_pylist() if lengths else [], np.int64)
-        inner = _mean_of([column.flatten() for column in columns], kind.value_type)
-        return list_array(counts, lambda: inner, kind)
-    numbers = [column.to_numpy(zero_copy_only=False) for column in columns]
-    return pa.array(np.mean(numbers, axis=0, dtype=np.float64), kind)
-
-
-def _split_text(model: ModelSpec) -> str:
-    """Both readings of `out._model_split`: the old one at the top, the new one below `model_version`."""
-    document = {
-        "name": model.name,
-        "version": model.version,
-        "sha": model.sha,
-        "model_version": {
-            "id": model.id,
-            "name": model.name,
-            "version": model.version,
-            "sha": model.sha,
-            "conversion": {"framework": model.framework},
-            "file_info": {"version": model.version, "sha": model.sha},
-            "status": "ready",
-        },
-        "config": {"model_version_id": model.id, "runtime": default_runtime(model.framework)},
-    }
-    return orjson.dumps(document).decode()

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from bettong.domain.models import is_native
 from bettong.domain.schema import decode_schema
-from bettong.engine.plan import Part, plan_of
+from bettong.engine.plan import Part
+from bettong.engine.planner import plan_of
 from bettong.errors import BadInput
 
 if TYPE_CHECKING:
