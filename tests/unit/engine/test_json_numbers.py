@@ -10,20 +10,11 @@ import pyarrow as pa
 import pytest
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
+from number_texts import kinds, schema_of
 
 from bettong.engine.json_codec import decode_any_records, decode_records
 from bettong.engine.json_numbers import COUNTED, KEPT_BYTES, LARGE_BYTES, decode_numbers, takes
 from bettong.errors import BadInput
-
-NUMBERS = [
-    "0", "-0", "1", "-1", "127", "128", "-129", "255", "65504", "65520", "70000", "2147483648", "9007199254740993",
-    "9223372036854775807", "9223372036854775808", "-9223372036854775808", "-9223372036854775809",
-    "18446744073709551615", "18446744073709551616", "-0.0", "0.1", "1.0", "1e5", "-1E-5", "16777217.0", "3.4028235e38",
-    "3.4028236e38", "1e39", "1e308", "1e309", "1e400", "1e-400", "5e-324", "2.2250738585072011e-308",
-    "0.1234567890123456789012345", "123456789012345678901234567890.5", "NaN", "01", "+1", "1.", ".5", "-",
-]  # fmt: skip
-OTHERS = ["null", "true", '"1"', '"["', '"\\u005b"', "{}", '{"x":[1]}', "", "[]", "[[]]", "[1]", "[[1],2]"]
-LEAVES = [pa.int8(), pa.int64(), pa.uint8(), pa.uint64(), pa.float16(), pa.float32(), pa.float64()]
 
 
 def agree(body: bytes, schema: pa.Schema) -> bool:
@@ -40,52 +31,11 @@ def agree(body: bytes, schema: pa.Schema) -> bool:
     return True
 
 
-def schema_of(*kinds: Any) -> pa.Schema:
-    return pa.schema([pa.field("xyz"[at], kind) for at, kind in enumerate(kinds)])
-
-
-@st.composite
-def kinds(draw: st.DrawFn, depth: int = 3) -> Any:
-    kind: Any = draw(st.sampled_from(LEAVES))
-    for _ in range(draw(st.integers(0, depth))):
-        form = draw(st.sampled_from(["list", "large", "fixed"]))
-        kind = pa.list_(kind, 2) if form == "fixed" else pa.large_list(kind) if form == "large" else pa.list_(kind)
-    return kind
-
-
-@st.composite
-def texts(draw: st.DrawFn, kind: Any) -> str:
-    """JSON that mostly fits the type."""
-    luck = draw(st.integers(0, 150))
-    if luck == 0:
-        return draw(st.sampled_from(OTHERS))
-    if not hasattr(kind, "value_type"):
-        usual = st.integers(-5, 5).map(str) if pa.types.is_integer(kind) else st.floats(-5, 5).map(repr)
-        return draw(usual if luck > 6 else st.sampled_from(NUMBERS))
-    size = 2 if pa.types.is_fixed_size_list(kind) and luck > 2 else draw(st.integers(0, 3))
-    inner = [draw(texts(kind.value_type)) for _ in range(size)]
-    return f"[{draw(st.sampled_from(['', ' ']))}{','.join(inner)}]"
-
-
 @settings(max_examples=600, deadline=None)
 @given(data=st.data())
 def test_what_the_fast_way_takes_is_what_the_general_way_gives(data: st.DataObject) -> None:
     schema = schema_of(*[data.draw(kinds()) for _ in range(data.draw(st.integers(1, 3)))])
-    rows = []
-    for _ in range(data.draw(st.integers(1, 3))):
-        members = [f'"{field.name}":{data.draw(texts(field.type))}' for field in schema]
-        change = data.draw(st.integers(0, 60))
-        if change == 0:
-            members.append(data.draw(st.sampled_from(members)))
-        elif change == 1:
-            members.append('"more":1')
-        elif change == 2:
-            members.pop()
-        elif change == 3:
-            members[0] = members[0].replace('"x"', '"\\u0078"')
-        rows.append("{" + ",".join(data.draw(st.permutations(members))) + "}")
-    before, after = data.draw(st.sampled_from([("", ""), (" ", "\n")] * 9 + [("\ufeff", ""), ("", "x"), ("", ",")]))
-    body = f"{before}[{','.join(rows)}]{after}".encode()
+    body = data.draw(bodies(schema, most_rows=3))
 
     event("taken" if agree(body, schema) else "left")
 
