@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
-from number_texts import kinds, schema_of
+from number_texts import bodies, kinds, schema_of
 
 from bettong.engine.json_codec import decode_any_records, decode_records
 from bettong.engine.json_numbers import COUNTED, KEPT_BYTES, LARGE_BYTES, decode_numbers, takes
