@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
+import psutil
 import pyarrow as pa
 
 from bettong.domain.drivers import Capability, Egress, ReadRequest, WriteMode, WriteRequest
@@ -103,6 +104,16 @@ def new_calls(
         max_at_once=max_at_once,
         keep_ready_s=keep_ready_s,
     )
+
+
+def children() -> list[psutil.Process]:
+    """The processes of driver calls that this process has, those that wait among them."""
+    found = []
+    for child in psutil.Process().children():
+        with suppress(psutil.NoSuchProcess):  # it has ended, and nobody has asked how
+            if "bettong.drivers._child" in child.cmdline():
+                found.append(child)
+    return found
 
 
 def new_name() -> str:

@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-import psutil
 import pyarrow as pa
 import pytest
-from contract.drivers.cases import CORE, SERVICES, Case, new_calls, new_name, with_capability
+from contract.drivers.cases import CORE, SERVICES, Case, children, new_calls, new_name, with_capability
 
 from bettong.domain.drivers import Capability, Egress, Stage, WriteMode
 from bettong.drivers.details import secret_values
@@ -35,10 +34,6 @@ def secrets_of(case: Case) -> set[str]:
     info = case.calls.info(case.kind)
     assert info is not None
     return {str(case.details[name]) for name in info.secret_fields if name in case.details and name != "url"}
-
-
-def children() -> list[psutil.Process]:
-    return [child for child in psutil.Process().children() if "bettong.drivers._child" in child.cmdline()]
 
 
 # --- testing --------------------------------------------------------------------------------------------------------

@@ -26,6 +26,7 @@ _UNSIGNED, _BINARY_CHARSET = 32, 63
 _DECIMALS, _YEAR, _BIT, _JSON, _TIME, _DATE, _NULL = (0, 246), 13, 16, 245, 11, (10, 14), 6
 _INTEGERS = {1: (pa.int8(), pa.uint8()), 2: (pa.int16(), pa.uint16()), 3: (pa.int32(), pa.uint32())}
 _INTEGERS |= {8: (pa.int64(), pa.uint64()), 9: (pa.int32(), pa.uint32())}
+_NULL_VALUE, _WIDTHS = 251, {252: 2, 253: 3, 254: 8}  # how a value's length is written
 _STAMPS, _MOMENTS = (7, 12, 17, 18), (7, 17)
 
 
@@ -42,15 +43,11 @@ def stream(
     with failed(query):
         cursor = SSCursor(connection)
         # Bound by the library: the text of each is quoted by the rules of this connection's character set.
-        statement = cursor.mogrify(query, parameters) if parameters else query
-        decoders, connection.decoders = connection.decoders, {}  # values as they come, not one object each
-        try:
-            cursor.execute(statement)
-        finally:
-            connection.decoders = decoders
+        cursor.execute(cursor.mogrify(query, parameters) if parameters else query)
     if cursor.description is None:
         raise BadInput("The query gives no rows.", "Send a SELECT.")
     fields = cursor._result.fields
+    cursor._result._read_row_from_packet = _raw_row  # a third of the time that the library takes to make objects
     schema = pa.schema([pa.field(field.name, _type(field)) for field in fields])
 
     def batches() -> Iterator[pa.RecordBatch]:
@@ -194,15 +191,31 @@ def _type(field: Any) -> Any:
     return pa.string()  # texts, JSON, enums; TIME too, which may be longer than a day
 
 
-def _column(values: tuple[Any, ...], kind: Any, name: str) -> Any:
-    if types.is_string(kind):
-        return pa.array([v.decode("utf-8", "replace") if isinstance(v, bytes) else v for v in values], pa.string())
+def _raw_row(packet: Any) -> tuple[bytes | None, ...]:
+    """The bytes of each value of a row, null as None."""
+    data = packet.get_all_data()
+    row: list[bytes | None] = []
+    at, end = 0, len(data)
+    while at < end:
+        size = data[at]
+        at += 1
+        if size == _NULL_VALUE:
+            row.append(None)
+            continue
+        if size > _NULL_VALUE:
+            width = _WIDTHS[size]
+            size, at = int.from_bytes(data[at : at + width], "little"), at + width
+        row.append(data[at : at + size])
+        at += size
+    return tuple(row)
+
+
+def _column(values: tuple[bytes | None, ...], kind: Any, name: str) -> Any:
+    raw = pa.array(values, pa.binary())
     if types.is_binary(kind):
-        return pa.array(
-            [v.encode("utf-8", "surrogateescape") if isinstance(v, str) else v for v in values], pa.binary()
-        )
-    texts = pa.array([v.decode("ascii") if isinstance(v, bytes) else v for v in values], pa.string())
+        return raw
     try:
+        texts = pc.cast(raw, pa.string())
         if types.is_timestamp(kind):
             return pc.cast(pc.cast(texts, pa.timestamp("us")), kind)
         return pc.cast(texts, kind)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from contextlib import contextmanager, suppress
@@ -11,7 +12,7 @@ from uuid import uuid4
 
 from bettong.domain.drivers import Entry
 from bettong.drivers.paths import inside
-from bettong.errors import BadInput, Conflict, NotFound
+from bettong.errors import BadInput, Conflict, NotFound, StorageFull
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -106,6 +107,8 @@ class LocalTree:
         except FileExistsError:
             raise Conflict(f"There is a file '{path}' already.", "Use mode replace, or another name.") from None
         except OSError as refused:
+            if refused.errno == errno.ENOSPC:
+                raise StorageFull("The platform's machine has no space left for that file.", "Make some.") from None
             raise BadInput(
                 f"The file '{path}' cannot be written ({os.strerror(refused.errno or 0)}).",
                 "Check who may write there.",
