@@ -26,6 +26,7 @@ class Files:
     bodies: dict[str, Any] = field(default_factory=dict)
     content_types: dict[str, str] = field(default_factory=dict)
     redirects: dict[str, str] = field(default_factory=dict)
+    posted: dict[str, bytes] = field(default_factory=dict)
     seen: list[tuple[str, dict[str, str]]] = field(default_factory=list)
     ending: threading.Event = field(default_factory=threading.Event)
 
@@ -42,7 +43,7 @@ def serving_files(login: str = "") -> Iterator[Files]:
         protocol_version = "HTTP/1.1"
 
         def do_GET(self) -> None:
-            path = self.path.partition("?")[0]
+            path = self.path if self.path in files.bodies else self.path.partition("?")[0]
             files.seen.append((self.path, {name.lower(): value for name, value in self.headers.items()}))
             if path in files.redirects:
                 self.send_response(302)
@@ -59,6 +60,10 @@ def serving_files(login: str = "") -> Iterator[Files]:
             else:
                 kind = files.content_types.get(path, "application/octet-stream")
                 self._answer(200, files.bodies[path], kind)
+
+        def do_POST(self) -> None:
+            files.posted[self.path] = self.rfile.read(int(self.headers["content-length"]))
+            self._answer(200, files.bodies[self.path], "application/json")
 
         def _answer(self, status: int, body: bytes, kind: str) -> None:
             self.send_response(status)

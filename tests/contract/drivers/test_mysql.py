@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pyarrow as pa
 import pytest
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     from contract.drivers.cases import Case
     from services.mariadb import MariaDb
+
+    from bettong.drivers.mysql import MySqlSource
 
 pytestmark = pytest.mark.service
 
@@ -121,3 +123,15 @@ def test_tls_that_is_demanded_and_not_there_is_told(mariadb_case: Case) -> None:
 
     assert not report.ok
     assert "has no TLS" in report.stages[-1].said
+
+
+def test_a_server_is_not_given_a_file_that_it_wishes_for(mariadb_case: Case, mariadb: MariaDb, table: str) -> None:
+    """A server may wish for any file in answer to any statement; an honest one does so for LOAD DATA alone."""
+    mariadb.execute(f"CREATE TABLE {table} (line TEXT)")
+
+    with sink_of(mariadb_case) as sink:
+        source = cast("MySqlSource", sink)
+        with pytest.raises(RuntimeError, match="local_infile"), source.writing():
+            source._run(f"LOAD DATA LOCAL INFILE '/etc/passwd' INTO TABLE {table}")
+
+    assert mariadb_case.read(table).num_rows == 0
