@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import json
 import os
 import signal
@@ -17,8 +18,10 @@ import psutil
 import pytest
 from host_kit import (
     DEADLINE_S,
+    Adder,
     Client,
     Gate,
+    LineLog,
     Server,
     adder,
     adder_spec,
@@ -34,6 +37,7 @@ from host_kit import (
 )
 
 from bettong.domain.deployments import State
+from bettong.engine import host
 from bettong.engine.replica import KEPT_DESCRIPTORS
 from bettong.errors import Unavailable
 
@@ -341,6 +345,25 @@ def test_a_host_that_cannot_start_says_why(runtime: LocalRuntime, tmp_path: Path
         runtime.deploy(adder_spec(tmp_path, 1, host="203.0.113.1"))  # an address of nobody
 
     assert runtime.observe(7, "adding-7") is None
+
+
+def test_a_host_that_cannot_start_has_let_go_of_its_lock_when_it_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(host, "log_json_lines", lambda: None)  # this process keeps its own way of logging
+    spec_file, control = tmp_path / "generation-1.json", tmp_path / "run" / "adding-7.sock"
+    spec_file.write_text(adder_spec(tmp_path, 1, host="203.0.113.1").to_json())
+    said: list[str | None] = []
+
+    def listening(error: str | None) -> None:
+        with control.with_suffix(".lock").open() as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        said.append(error)
+
+    host.main(spec_file, control, LineLog, Adder, listening)
+
+    assert said[0] is not None
+    assert said[0].startswith("OSError")
 
 
 def test_a_taken_port_is_left_alone_and_another_one_told(runtime: LocalRuntime, tmp_path: Path) -> None:

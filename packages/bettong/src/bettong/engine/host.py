@@ -10,6 +10,7 @@ sockets through the one selector, and say when they have to be called for a time
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import logging
@@ -62,8 +63,12 @@ def main(
     """
     log_json_lines()
     try:
-        spec = DeploymentSpec.from_json(spec_file.read_bytes())
-        host = _Host(spec, spec_file.parent, control_socket, open_log, open_runner)
+        with contextlib.ExitStack() as undo:  # whoever hears that there is no host finds its lock free
+            spec = DeploymentSpec.from_json(spec_file.read_bytes())
+            lock = _lock(control_socket.with_suffix(".lock"))
+            undo.callback(os.close, lock)
+            host = _Host(spec, spec_file.parent, control_socket, lock, open_log, open_runner)
+            undo.pop_all()
     except (OSError, ValueError, TypeError, KeyError) as broken:
         log.error("host did not start", exc_info=broken)
         listening(f"{type(broken).__name__}: {broken}")
@@ -74,7 +79,13 @@ def main(
 
 class _Host:
     def __init__(
-        self, spec: DeploymentSpec, folder: Path, control_socket: Path, open_log: OpenLog, open_runner: OpenRunner
+        self,
+        spec: DeploymentSpec,
+        folder: Path,
+        control_socket: Path,
+        lock: int,
+        open_log: OpenLog,
+        open_runner: OpenRunner,
     ) -> None:
         self._label, self._address = spec.label, spec.host
         self._folder, self._control_path = folder, control_socket
@@ -83,9 +94,9 @@ class _Host:
         self._handles: dict[str, ReplicaHandle] = {}
         self._probes = Probes()
         self._metrics = HostMetrics(spec.label, spec.name)
+        self._lock = lock
         self._ended = False
 
-        self._lock = _lock(control_socket.with_suffix(".lock"))
         self._selector = selectors.DefaultSelector()
         self._intake = Intake(spec, self._selector)
         (folder / "port").write_text(f"{self._intake.port}\n")  # the next host of this deployment takes it again
