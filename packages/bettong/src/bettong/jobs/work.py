@@ -45,7 +45,7 @@ class Work(Protocol):
 
         Raises:
             BadInput: it refuses these rows (4xx); with its words.
-            InferenceFailed: the model failed on them (the answer was a 500).
+            ModelFailed: the model failed on them (the answer was a 500).
             Unavailable: it is not there; with patience spent.
         """
 
