@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
     from contextlib import AbstractContextManager
     from pathlib import Path
 
@@ -15,6 +15,11 @@ if TYPE_CHECKING:
     from bettong.domain.ports import LogReader
 
 
+# Files of a job's folder that its routes stream: `rejects*.arrow`, `rejects*.parquet` and so on, in the order of their
+# names. An Arrow file or stream that is not whole, be it written just now, is read as far as it goes.
+REJECTS, RESULT = "rejects", "result"
+
+
 class Work(Protocol):
     """One attempt at a job, in a process of its own. Used from one thread, `infer` from as many as `lanes` says."""
 
@@ -22,7 +27,9 @@ class Work(Protocol):
     request: Mapping[str, Any]  # what the service checked and kept: names and ids, never a secret
     position: str | None  # where the last attempt stopped; None at the first
     attempt: int  # from 1
-    folder: Path  # of this job alone, kept as long as the job: its rejects, its result
+    folder: (
+        Path  # of this job alone, kept as long as the job: what it leaves there under REJECTS and RESULT is streamed
+    )
     lineage: Mapping[str, str]  # "job_id", "pipeline_version", "model_version", for rows that are written
     lanes: int  # how many requests the job's private deployment answers at once
 
@@ -60,6 +67,9 @@ class Work(Protocol):
         """A line for the job's log."""
 
 
-type Kind = Callable[[Work], Mapping[str, Any]]
-"""A kind of job: does the work and returns its result, which JSON keeps. Raises a BettongError to fail the job with
-its words. When `work.cancelled` turns true it stops where it is safe and returns what came of it so far."""
+class Kind(Protocol):
+    """A kind of job: a function that does the work and returns its result, which JSON keeps (NaN as null). It raises a
+    BettongError to fail the job with its words; Unavailable is tried again first. When `work.cancelled` turns true it
+    stops where it is safe and returns what came of it so far."""
+
+    def __call__(self, work: Work, /) -> Mapping[str, Any]: ...
