@@ -1,4 +1,4 @@
-"""Measure the main job on this machine and write docs/performance.md: `make bench`.
+"""Measure the main job on this machine and write its section of docs/performance.md: `make bench`.
 
 Every figure is taken against a fresh platform in a temporary home. Medians over repeated calls; memory is PSS (pages
 that processes share are counted once, in parts).
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import platform
 import shutil
 import statistics
 import subprocess
@@ -21,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 import pyarrow as pa
+import report  # type: ignore[import-not-found]  # lies beside this file
 
 from wallaroo.framework import Framework
 
@@ -37,6 +37,7 @@ INPUT = pa.schema([pa.field("count", pa.list_(pa.int32()))])
 OUTPUT = pa.schema([pa.field("forecast", pa.list_(pa.int32())), pa.field("weekly_average", pa.float32())])
 TIMED_OUTPUT = OUTPUT.append(pa.field("model_ms", pa.float64()))
 CONNECTIONS = 5_000
+COMMAND = "make bench"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +56,8 @@ def main() -> None:
         figures += at_rest(home)
         figures += main_job()
         figures += connections()
-    text = report(figures)
-    (ROOT / "docs" / "performance.md").write_text(text)
+    text = section(figures)
+    report.write_section("main-job", text, COMMAND)
     print(text)
 
 
@@ -278,25 +279,18 @@ def pss_mb(processes: list[psutil.Process]) -> float:
     return sum(process.memory_full_info().pss for process in processes) / 2**20
 
 
-def report(figures: list[Figure]) -> str:
-    lines = [
-        "# How fast it is, and what it takes",
-        "",
-        f"Written by `make bench` on {time.strftime('%Y-%m-%d')}: {os.cpu_count()} CPUs, "
-        f"{psutil.virtual_memory().total / 2**30:.0f} GiB, {platform.system()} {platform.release()}, "
-        f"Python {platform.python_version()}.",
-        "Timings on shared machines are noisy: read them as sizes, not digits.",
-        "",
-        "| what | measured | bound |",
-        "|---|---|---|",
-        *[f"| {f.what} | {f.value} | {'at most ' + f.bound if f.bound else ''} |" for f in figures],
-        "",
-        "How each is got: [benchmarks/main_job.py](../benchmarks/main_job.py). Memory is PSS: pages that processes",
-        "share are counted once, in parts. Replicas are forked from a parent that has imported the engine, so each",
-        "further one shares its pages; a worker has its model's own packages loaded and shares none.",
-        "",
-    ]
-    return "\n".join(lines)
+def section(figures: list[Figure]) -> str:
+    rows = [(f.what, f.value, "at most " + f.bound if f.bound else "") for f in figures]
+    return f"""## The main job
+
+{report.made_by(COMMAND)}
+
+{report.table(("what", "measured", "bound"), rows)}
+
+How each is got: [benchmarks/main_job.py](../benchmarks/main_job.py). Memory is PSS: pages that processes
+share are counted once, in parts. Replicas are forked from a parent that has imported the engine, so each
+further one shares its pages; a worker has its model's own packages loaded and shares none.
+"""
 
 
 if __name__ == "__main__":
