@@ -155,3 +155,19 @@ def columns_of(node: Node) -> Iterator[str]:
             yield from columns_of(by)
         case Cast(inner) | Aggregate(_, inner) | Explode(inner):
             yield from columns_of(inner)
+
+
+def computes_on_all_rows(node: Node) -> bool:
+    """Whether what an expression says of a row hangs on other rows."""
+    match node:
+        case Aggregate() | Filter() | Explode() | RowCount():
+            return True
+        case Binary(_, left, right):
+            return computes_on_all_rows(left) or computes_on_all_rows(right)
+        case Call(_, inputs):
+            return any(computes_on_all_rows(each) for each in inputs)
+        case Ternary(predicate, truthy, falsy):
+            return any(computes_on_all_rows(each) for each in (predicate, truthy, falsy))
+        case Cast(inner):
+            return computes_on_all_rows(inner)
+    return False

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from bettong.domain.expression_reader import parse_validation
+from bettong.domain.expressions import computes_on_all_rows
 from bettong.errors import BadInput
 
 if TYPE_CHECKING:
@@ -160,6 +161,16 @@ def models_of(steps: Iterable[Step]) -> tuple[ModelRef, ...]:
 def first_models_of(steps: Iterable[Step]) -> tuple[str, ...]:
     """How a table shows steps: by the name of the first model of each step that has one."""
     return tuple(step.models[0].name for step in steps if step.models)
+
+
+def looks_at_whole_requests(steps: Iterable[Step]) -> bool:
+    """Whether an answer to a row hangs on the rows beside it: splits go by a request's first row, rows go to models by
+    their number, and a validation may compute on all of them."""
+    return any(
+        isinstance(step, (RandomSplit, KeySplit, RowsToModels))
+        or (isinstance(step, Check) and any(computes_on_all_rows(v.expression) for v in step.validations))
+        for step in steps
+    )
 
 
 # --- reading ----------------------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from bettong.domain.models import ModelConfig, ModelVersion
     from bettong.domain.steps import Step
+    from bettong.engine.plan import Plan
 
 
 def check_steps(
@@ -24,8 +25,9 @@ def check_steps(
     configs: Mapping[int, ModelConfig],
     *,
     waits: bool,
-) -> None:
-    """Raises BadInput that names step, model and column when the steps do not go together."""
+) -> Plan:
+    """The plan that a replica would make. Raises BadInput that names step, model and column when the steps do not go
+    together."""
     runs = sum(len(step.models) for step in steps)
     for model in models:
         if runs > 1 and configs[model.id].dynamic_batching is not None:
@@ -34,7 +36,7 @@ def check_steps(
                 f"only the one model of a pipeline can do; this one has {runs}.",
                 "Configure the version without it, or deploy it in a pipeline of its own.",
             )
-    plan_of(pipeline, steps, [_part(model, configs[model.id]) for model in models], waits=waits)
+    return plan_of(pipeline, steps, [_part(model, configs[model.id]) for model in models], waits=waits)
 
 
 def _part(model: ModelVersion, config: ModelConfig) -> Part:

@@ -1,0 +1,57 @@
+"""The rows of a replay as Parquet files in its job's folder: another one where the columns change."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pyarrow.parquet as pq
+
+from bettong.domain.replay_results import file_name
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pyarrow as pa
+
+
+class ResultFiles:
+    """Takes tables as they come. A context manager: at its end the files are whole, whatever ended it.
+
+    What another attempt left is removed first. A column that comes again with another type has that behind its name, so
+    that the files can be read as one table.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._writer: pq.ParquetWriter | None = None
+        self._schema: pa.Schema | None = None
+        self._types: dict[str, pa.DataType] = {}
+        self._files = 0
+
+    def __enter__(self) -> ResultFiles:
+        for left in self._folder.glob("result-*.parquet"):
+            left.unlink()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._finish()
+
+    def write(self, rows: pa.Table) -> None:
+        if not rows.num_rows:
+            return
+        rows = rows.rename_columns([self._name(field) for field in rows.schema])
+        if self._writer is None or self._schema != rows.schema:
+            self._finish()
+            self._files += 1
+            self._schema = rows.schema
+            self._writer = pq.ParquetWriter(self._folder / file_name(self._files), rows.schema, compression="zstd")
+        self._writer.write_table(rows)
+
+    def _name(self, field: pa.Field[Any]) -> str:
+        known = self._types.setdefault(field.name, field.type)
+        return field.name if known == field.type else f"{field.name} ({field.type})"
+
+    def _finish(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
