@@ -96,6 +96,15 @@ def tls_context(authority: str = "") -> ssl.SSLContext:
     return context
 
 
+def tls_context_for(ssl_mode: str, authority: str) -> ssl.SSLContext:
+    """For details that say `verify`, or `require`: then whoever answers is believed. Raises as `tls_context` does."""
+    context = tls_context(authority)
+    if ssl_mode == "require":
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
+
+
 def shake_hands(target: reach.Target, context: ssl.SSLContext, timeout_s: float) -> str:
     """Try TLS with a server that speaks it at once; the protocol it came to. Raises Unavailable."""
     with reach.connect(target, timeout_s) as raw:
