@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 
 from bettong.logstore.blocks import SegmentBlock, Unreadable, said_schema
 from bettong.logstore.columns import ROW_COLUMN
+from bettong.logstore.encodings import encodings_for
 from bettong.logstore.index import SegmentIndex
 from bettong.logstore.layout import (
     GONE,
@@ -201,20 +202,25 @@ def write_part(folder: Path, entry: SegmentEntry, snapshot: Snapshot, about: Map
     try:
         for at, group in row_groups(snapshot.chunks):
             path = folder / f"{at:04d}.parquet"
+            rows = _rows(entry, group)
             if path not in writers:
-                writers[path] = open_parquet(path, group[0].schema, about)
-            writers[path].write_table(_rows(entry, group), row_group_size=2**31 - 1)
+                writers[path] = open_parquet(path, group[0].schema, about, rows)
+            writers[path].write_table(rows, row_group_size=2**31 - 1)
     finally:
         for writer in writers.values():
             writer.close()
     return writers.keys()
 
 
-def open_parquet(path: Path, schema: pa.Schema, about: Mapping[bytes, bytes]) -> pq.ParquetWriter:
-    """A writer of rows of `schema` with their numbers (`_row`) behind, in the form of a part's files."""
+def open_parquet(
+    path: Path, schema: pa.Schema, about: Mapping[bytes, bytes], first_rows: pa.Table | None = None
+) -> pq.ParquetWriter:
+    """A writer of rows of `schema` with their numbers (`_row`) behind, in the form of a part's files. How they are
+    encoded follows from the first ones."""
     told = {**said_schema(schema), **about}
     stored = schema.append(pa.field(ROW_COLUMN, pa.int64(), nullable=False)).with_metadata(told)
-    return pq.ParquetWriter(path, stored, compression="zstd", write_page_checksum=True)
+    encodings = {} if first_rows is None else encodings_for(first_rows, stored)
+    return pq.ParquetWriter(path, stored, compression="zstd", write_page_checksum=True, **encodings)
 
 
 def _rows(entry: SegmentEntry, group: Sequence[Chunk]) -> pa.Table:
