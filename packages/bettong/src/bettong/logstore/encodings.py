@@ -54,8 +54,9 @@ def _leaves(schema: pa.Schema) -> list[tuple[str, str]]:
     return [(column.path, column.physical_type) for column in columns]
 
 
-def _first_values(column: pa.ChunkedArray) -> np.ndarray:
-    values = next((chunk for chunk in column.chunks if len(chunk)), pa.array([], column.type))
+def _first_values(column: pa.ChunkedArray[Any]) -> np.ndarray:
+    values: Any = next((chunk for chunk in column.chunks if len(chunk)), pa.array([], column.type))
     while pa.types.is_nested(values.type):
         values = values[:LOOKED_AT].flatten()
-    return values[:LOOKED_AT].drop_null().to_numpy(zero_copy_only=False)
+    first: np.ndarray = values[:LOOKED_AT].drop_null().to_numpy(zero_copy_only=False)
+    return first
