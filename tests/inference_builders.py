@@ -155,6 +155,7 @@ def inference_app(
     log: MemoryLog | None = None,
     late_log: MemoryLog | None = None,
     draw: Callable[[], float] | None = None,
+    clock: Callable[[], float] = time.time,
 ) -> InferenceApp:
     spec = spec or deployment_spec()
     program = Program(spec, runners or [InProcessRunner(forecast)], draw=draw)
@@ -162,7 +163,7 @@ def inference_app(
         spec,
         program,
         log or MemoryLog(),
-        TokenVerifier(spec.public_key),
+        TokenVerifier(spec.public_key, clock=clock),
         "rental-forecast-3-r0",
         log_of_challengers=late_log,
         now_ms=lambda: NOW_MS,

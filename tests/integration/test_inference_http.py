@@ -639,3 +639,89 @@ def test_an_answer_at_once_closes_the_connection_when_it_should(run: Any) -> Non
             client.writer.close()
 
     run(scenario())
+
+
+def test_who_sends_the_same_head_again_gets_the_answer_to_its_own_body(run: Any, at_once: bool) -> None:
+    async def scenario() -> None:
+        async def first(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+            return [{"count": row["count"][:1]} for row in rows]
+
+        spec, log = deployment_spec(), MemoryLog()
+        app = inference_app([InProcessRunner(first, FORECAST_IN, FORECAST_IN)], spec=spec, log=log)
+        read: list[bytes] = []
+        read_head = app.read_head
+
+        def watched(method: bytes, target: bytes, headers: list[tuple[bytes, bytes]]) -> Any:
+            read.append(target)
+            return read_head(method, target, headers)
+
+        app.read_head = watched  # type: ignore[method-assign]
+        bodies = [orjson.dumps([{"count": [n, 7]}]) for n in range(8)]
+        same = head(length=len(bodies[0]))
+        async with served(app, spec) as address:
+            one, other = await Client.to(address), await Client.to(address)
+            found, ids = [], set()
+
+            async def take(client: Client) -> None:
+                status, headers, body = await client.answer()
+                assert status == 200
+                assert "connection" not in headers
+                ids.add(headers["x-request-id"])
+                found.append(json.loads(body)[0]["out"]["count"][0])
+
+            for client, body in zip((one, one, other, one), bodies, strict=False):
+                await client.send(same + body)
+                await take(client)
+            assert len(read) == (1 if at_once else 4), "of a head that is known nothing is read again"
+            await one.send(same)  # its body comes behind it
+            await one.send(bodies[4])
+            await take(one)
+            await one.send(b"\r\n" + same + bodies[5] + same + bodies[6] + same[:9])
+            for _ in range(2):
+                await take(one)
+            await one.send(same[9:] + bodies[7])
+            await take(one)
+            await one.close()
+            await other.close()
+        assert found == [0, 1, 2, 3, 4, 5, 6, 7]
+        assert len(ids) == 8
+        logged: list[Any] = [batch.column("in.count").to_pylist() for batch in log.answered]
+        assert logged == [[[n, 7]] for n in found]
+
+    run(scenario())
+
+
+def test_a_head_that_is_known_is_refused_once_its_token_has_expired(run: Any) -> None:
+    async def scenario() -> None:
+        spec, now_s = deployment_spec(), [time.time()]
+        app = inference_app(spec=spec, clock=lambda: now_s[0])
+        same = head()
+        async with served(app, spec) as address:
+            client = await Client.to(address)
+            for _ in range(2):
+                await client.send(same + BODY)
+                assert (await client.answer())[0] == 200
+            now_s[0] += 61
+            await client.send(same + BODY)
+            assert (await client.answer())[0] == 401
+            await client.close()
+
+    run(scenario())
+
+
+def test_a_head_that_is_known_is_answered_for_the_last_time_while_draining(run: Any) -> None:
+    async def scenario() -> None:
+        spec = deployment_spec()
+        app = inference_app(spec=spec)
+        same = head()
+        async with served(app, spec) as address:
+            client = await Client.to(address)
+            for closes in (False, False, True):
+                app.draining = closes
+                await client.send(same + BODY)
+                status, headers, _ = await client.answer()
+                assert (status, headers.get("connection") == "close") == (200, closes)
+            assert await client.rest() == b""
+            client.writer.close()
+
+    run(scenario())

@@ -126,7 +126,7 @@ def test_a_row_is_written_as_the_general_way_writes_it(
         shape,
         dataset,
         [floats, np.array([-1]), np.array([0.1], np.float32), floats],
-        shape.shared(7, (1, 2), ()).__getitem__,
+        shape.shared(7, (1, 2), ()),
     )
 
     assert short == encode_records(Answer(shape, 7, inputs, outputs, (1, 2), "r-1"), dataset)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import itertools
 import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -379,3 +380,46 @@ def test_what_is_not_plain_is_not_taken_as_arrays(
 
     with inline_ns(most_inline_ns):
         assert asyncio.run(go()) is None
+
+
+class Clocks:
+    """In place of `time`: each look at the wall's clock is a step after the last, and CPU time comes in ticks of 10 ms,
+    one of which falls into every call."""
+
+    def __init__(self, wall_step_ns: int) -> None:
+        self._wall, self._cpu = itertools.count(0, wall_step_ns), itertools.count(0, 10_000_000)
+
+    def perf_counter_ns(self) -> int:
+        return next(self._wall)
+
+    def thread_time_ns(self) -> int:
+        return next(self._cpu)
+
+
+@pytest.mark.parametrize("as_table", [True, False], ids=["a table", "arrays"])
+def test_a_tick_of_the_clock_does_not_make_a_quick_model_a_slow_one(
+    tmp_path: Path, sessions: Sessions, monkeypatch: pytest.MonkeyPatch, as_table: bool
+) -> None:
+    monkeypatch.setattr(runners, "time", Clocks(wall_step_ns=5_000))
+    monkeypatch.setattr(runners, "DOUBTED_NS", -1)  # rows are measured in CPU time, too
+
+    async def go() -> list[object]:
+        runner = OnnxRunner(spec(tmp_path / "m", models.mlp()), sessions)
+        await runner.start()
+        row = random(1, 18)
+        return [runner.predict_now(houses(row)) if as_table else runner.predict_row([row]) for _ in range(30)]
+
+    assert None not in asyncio.run(go())
+
+
+def test_a_row_that_waited_long_is_measured_in_cpu_time_before_it_counts(
+    tmp_path: Path, sessions: Sessions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def go() -> list[object]:
+        runner = OnnxRunner(spec(tmp_path / "m", models.mlp()), sessions)
+        await runner.start()
+        monkeypatch.setattr(runners, "time", Clocks(wall_step_ns=50_000_000))  # the processor is others'
+        runner._clock = lambda: 7_000  # and this row takes none of it
+        return [runner.predict_row([random(1, 18)]) for _ in range(30)]
+
+    assert None not in asyncio.run(go())

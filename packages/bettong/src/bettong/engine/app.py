@@ -27,7 +27,9 @@ from bettong.engine.codec import Format, accepted, decode, encode, format_of
 from bettong.engine.dataset import parse_dataset
 from bettong.engine.deadlines import Deadlines, Left
 from bettong.engine.host_header import KnownHosts
+from bettong.engine.json_answer import pieces_of
 from bettong.engine.key_columns import widened
+from bettong.engine.known_heads import KnownHeads
 from bettong.engine.metrics import AT_LIMIT, Memory, Recorder
 from bettong.engine.one_row import OneRow
 from bettong.engine.problem import error_body, problem, status_of
@@ -49,6 +51,7 @@ if TYPE_CHECKING:
     from bettong.domain.deployments import DeploymentSpec
     from bettong.domain.ports import LogWriter
     from bettong.engine.dataset import Dataset
+    from bettong.engine.json_answer import Piece
     from bettong.engine.program import Program, Ran
     from bettong.engine.step_state import Beside
     from bettong.engine.tokens import TokenVerifier
@@ -130,9 +133,12 @@ class InferenceApp:
         self._shape = self._new_shape(program.input_schema)
         self._keyed_shapes: dict[pa.Schema, AnswerShape] = {}  # by what keys a request had beside the inputs
         self._challengers = Challengers(log_of_challengers, self._origin, spec.models, spec.max_queued_requests)
+        self._row_shape = self._shape.logged(())[0]  # of the log, with all columns
         self._one_row = OneRow.of(program.input_schema, program.output_schema)
+        self.heads = KnownHeads()
         self._deadlines = Deadlines(spec.request_timeout_s)
         self._infer_paths = frozenset({"/infer", f"/pipelines/{spec.name}"})
+        self._prompt_bytes = min(PROMPT_BYTES, spec.max_body_bytes)
         self._prompt_paths = frozenset(quote(path).encode() for path in self._infer_paths)  # as they come, undecoded
         self._get: dict[str, tuple[Headers, Callable[[], bytes]]] = {
             "/pipelines": (JSON, self._pipelines),
@@ -301,35 +307,50 @@ class InferenceApp:
         self._start_late(answer, attempt)
 
     def now(self, method: bytes, target: bytes, headers: Fields, body: bytes) -> Reply | None:
-        """The answer to a whole request without a task of its own, when it is a plain inference of few bytes and all
-        its models answer at once. None for any other request, of which nothing was done then: `__call__` takes it.
-        """
-        spec, program = self._spec, self._program
+        """Both in one: the answer to a whole request, or None when `__call__` has to take it."""
+        head = self.read_head(method, target, headers)
+        return None if head is None else self.answer_now(head, body)
+
+    def read_head(self, method: bytes, target: bytes, headers: Fields) -> _Head | None:
+        """What the head of a plain inference says, a matter of its bytes alone; None for any other request, and when
+        models do not answer at once anyway."""
         path, _, query = target.partition(b"?")
         given = dict(headers)
         if (
-            not program.prompt
+            not self._program.prompt
             or method != b"POST"
             or path not in self._prompt_paths
-            or len(body) > min(PROMPT_BYTES, spec.max_body_bytes)
             or b"content-encoding" in given
             or b"#" in query
-            or self._in_flight >= spec.max_queued_requests
             or self._foreign_host(headers) is not None
         ):
             return None
-        began = time.perf_counter_ns()
         try:
-            if not self._verifier.verify(given.get(b"authorization")).may_see(spec.workspace_id):
-                return None
             asked = _asked(query, given)
         except BettongError:
             return None
-        request_id = _request_id(given.get(b"x-request-id"))
+        row = asked.form is asked.wanted is Format.RECORDS and self._one_row is not None
+        pieces = pieces_of(self._shape, asked.dataset) if row else None
+        return _Head(given.get(b"authorization"), asked, given.get(b"x-request-id"), pieces)
+
+    def answer_now(self, head: _Head, body: bytes) -> Reply | None:
+        """The answer to a whole request without a task of its own, when it is of few bytes and all models answer at
+        once. None for any other request, of which nothing was done then: `__call__` takes it.
+        """
+        program = self._program
+        if not program.prompt or len(body) > self._prompt_bytes or self._in_flight >= self._spec.max_queued_requests:
+            return None
+        began = time.perf_counter_ns()
+        try:
+            if not self._verifier.verify(head.authorization).may_see(self._spec.workspace_id):
+                return None
+        except BettongError:
+            return None
+        request_id, asked = _request_id(head.request_id), head.asked
         time_ms = self._now_ms()
-        if len(body) <= one_row.MAX_BYTES and asked.form is asked.wanted is Format.RECORDS:
+        if head.pieces is not None and len(body) <= one_row.MAX_BYTES:
             try:
-                row = self._row_now(began, time_ms, body, asked.dataset, request_id)
+                row = self._row_now(began, time_ms, body, head.pieces, request_id)
             except StorageFull as error:
                 told = problem(error, request_id)
                 self._record(told.status, duration_ns=time.perf_counter_ns() - began)
@@ -360,7 +381,9 @@ class InferenceApp:
         self._start_late(answer, attempt)
         return Reply(200, self._fields(_CONTENT_TYPES[asked.wanted], content, request_id), content)
 
-    def _row_now(self, began_ns: int, time_ms: int, body: bytes, dataset: Dataset, request_id: str) -> bytes | None:
+    def _row_now(
+        self, began_ns: int, time_ms: int, body: bytes, pieces: Sequence[Piece], request_id: str
+    ) -> bytes | None:
         """The answer to one row of numbers, once it is in the log; None when the general way has to take it."""
         way, runner = self._one_row, self._program.row_runner
         if way is None or runner is None:
@@ -378,12 +401,15 @@ class InferenceApp:
         ran = time.perf_counter_ns()
         elapsed = (parsed - started, ran - parsed)
         values = [*inputs, *outputs]
-        if sum(array.nbytes for array in values) > self._shape.max_logged_row_bytes:
+        size = 0
+        for array in values:
+            size += array.nbytes
+        if size > self._shape.max_logged_row_bytes:
             return None
         shared = [elapsed, (), request_id]
-        logged_bytes = self._append(self._log.append_row, self._shape.logged(())[0], time_ms, shared, values)
+        logged_bytes = self._append(self._log.append_row, self._row_shape, time_ms, shared, values)
         logged = time.perf_counter_ns()
-        answer = one_row.encode_row(self._shape, dataset, values, self._shape.shared(time_ms, elapsed, ()).__getitem__)
+        answer = one_row.encode_pieces(pieces, values, self._shape.shared(time_ms, elapsed, ()))
         ended = time.perf_counter_ns()
         log_rows = 1 if logged_bytes else 0
         self._record(200, 1, log_rows, logged_bytes, ended - began_ns, logged - ran, ended - logged, elapsed)
@@ -600,6 +626,16 @@ class _Asked:
     form: Format
     wanted: Format
     dataset: Dataset
+
+
+class _Head(NamedTuple):
+    """What is known of a plain inference before its body is looked at. `pieces` are of an answer to one row, None when
+    it is not of numbers, or not in JSON."""
+
+    authorization: bytes | None
+    asked: _Asked
+    request_id: bytes | None
+    pieces: Sequence[Piece] | None
 
 
 def _asked(query: bytes, headers: dict[bytes, bytes]) -> _Asked:

@@ -17,11 +17,12 @@ from bettong.engine.arrow_lists import is_list
 from bettong.engine.json_answer import pieces_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Mapping, Sequence
 
     from bettong.engine.answer import AnswerShape
     from bettong.engine.arrow_types import Kind
     from bettong.engine.dataset import Dataset
+    from bettong.engine.json_answer import Piece
 
     NDArray = np.ndarray[Any, np.dtype[Any]]
 
@@ -105,16 +106,21 @@ class OneRow:
         return True
 
 
-def encode_row(shape: AnswerShape, dataset: Dataset, values: Sequence[NDArray], shared: Callable[[str], Any]) -> bytes:
-    """The answer for one row: `values` are those of `shape.rows`, `shared` gives the others."""
+def encode_row(shape: AnswerShape, dataset: Dataset, values: Sequence[NDArray], shared: Mapping[str, Any]) -> bytes:
+    """The answer for one row: `values` are those of `shape.rows`, `shared` has the others."""
+    return encode_pieces(pieces_of(shape, dataset), values, shared)
+
+
+def encode_pieces(pieces: Sequence[Piece], values: Sequence[NDArray], shared: Mapping[str, Any]) -> bytes:
+    """The same with the answer's pieces at hand."""
     parts = [b"["]
-    for piece in pieces_of(shape, dataset):
+    for piece in pieces:
         if isinstance(piece, bytes):
             parts.append(piece)
         elif isinstance(piece, int):
             parts.append(orjson.dumps(values[piece], option=orjson.OPT_SERIALIZE_NUMPY)[1:-1])
         else:
-            parts.append(orjson.dumps(shared(piece)))
+            parts.append(orjson.dumps(shared[piece]))
     parts.append(b"]")
     return b"".join(parts)
 

@@ -2,7 +2,8 @@
 
 The hot path (a request that arrives whole) sets no timer: they start only when something is left waiting. And an
 application that can answer such a request at once is asked before uvicorn is told of it: scope, task, events and the
-answer's two messages cost 80 µs of CPU, more than a small model.
+answer's two messages cost 80 µs of CPU, more than a small model. What such an application has read in a head is kept
+(`known_heads`): a request with the same head, whole in one read, goes past the parser.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
+
+    from bettong.engine.known_heads import KnownHeads
 
     Fields = list[tuple[bytes, bytes]]
 
@@ -37,11 +40,15 @@ class _Expects(Enum):
 class Prompt(Protocol):
     """An ASGI application that answers some requests without waiting for anything."""
 
-    def now(
-        self, method: bytes, target: bytes, headers: Fields, body: bytes
-    ) -> tuple[int, Fields, bytes | memoryview] | None:
-        """Status, headers and body of the answer to a whole request; None when `__call__` has to take it, and always
-        for HEAD. Never raises. Names of headers are in small letters."""
+    heads: KnownHeads  # what it has read in heads of requests that it answered at once
+
+    def read_head(self, method: bytes, target: bytes, headers: Fields) -> Any | None:
+        """What `answer_now` needs of a head, a matter of its bytes alone; None when `__call__` has to take the request,
+        and always for HEAD. Never raises. Names of headers are in small letters."""
+
+    def answer_now(self, head: Any, body: bytes) -> tuple[int, Fields, bytes | memoryview] | None:
+        """Status, headers and body of the answer to a whole request; None when `__call__` has to take it: nothing was
+        done then. Never raises."""
 
 
 class Departure:
@@ -108,10 +115,12 @@ class _GuardedProtocol(HttpToolsProtocol):  # type: ignore[misc]  # uvicorn is u
         self._reading: asyncio.TimerHandle | None = None
         self._reading_for: _Expects | None = None
         self._writing: asyncio.TimerHandle | None = None
-        self._now: Any = getattr(self.app, "now", None)
+        self._prompt: Any = self.app if hasattr(self.app, "answer_now") else None
+        self._heads: KnownHeads | None = self._prompt.heads if self._prompt is not None else None
         self._told = True  # uvicorn knows of the request that is coming in
         self._held: list[bytes] = []  # the body so far of one that it does not know of
         self._answered = False  # a request was answered at once under this `data_received`
+        self._read_head: Any = None  # what the application read in its head, when that went well
         self._asking: asyncio.TimerHandle | None = None  # whether a client that closed its side is still there
         self._departure = Departure()
         self._idle_since: float | None = None  # after an answer at once; uvicorn times its own
@@ -138,7 +147,9 @@ class _GuardedProtocol(HttpToolsProtocol):  # type: ignore[misc]  # uvicorn is u
         if self._lingers is not None:
             self._lingers.take(len(data))
             return
-        body_before, self._answered, self._idle_since = self._body_bytes, False, None
+        if self._heads is not None and not self._begun and self._is_free() and self._answer_known(data):
+            return
+        begun, body_before, self._answered, self._idle_since = self._begun, self._body_bytes, False, None
         if self.timeout_keep_alive_task is not None:
             self._unset_keepalive_if_required()
         try:
@@ -148,6 +159,9 @@ class _GuardedProtocol(HttpToolsProtocol):  # type: ignore[misc]  # uvicorn is u
         if self._answered and self._expects is _Expects.NOTHING:  # the whole of what came, and keep-alive has begun
             if self._reading is not None:
                 self._stop_waiting()
+            if not begun and self._read_head is not None and self._idle_since is not None:
+                assert self._heads is not None
+                self._heads.keep(data, self.headers, self._read_head)
             return
         if self.transport.is_closing() or self._lingers is not None:
             self._stop_waiting()
@@ -246,11 +260,10 @@ class _GuardedProtocol(HttpToolsProtocol):  # type: ignore[misc]  # uvicorn is u
             self._stop_waiting()
         self._held = []
         if (
-            self._now is None
+            self._prompt is None
             or self._answered  # at most one at a time: others wait for the loop, too
             or self.expect_100_continue
-            or (self.cycle is not None and not self.cycle.response_complete)
-            or self.flow.write_paused
+            or not self._is_free()
             or parser.should_upgrade()
         ):
             self._hand_on()
@@ -271,6 +284,27 @@ class _GuardedProtocol(HttpToolsProtocol):  # type: ignore[misc]  # uvicorn is u
             super().on_message_complete()
 
     # --- answering at once
+
+    def _is_free(self) -> bool:
+        """Whether nothing is owed to the client, and it takes what it is sent."""
+        return (self.cycle is None or self.cycle.response_complete) and not self.flow.write_paused
+
+    def _answer_known(self, data: bytes) -> bool:
+        """Whether `data` was one whole request with a known head, and was answered: the parser need not see it. It is
+        between two requests before and after, and what it would tell of this one is known."""
+        assert self._heads is not None
+        if (found := self._heads.find(data)) is None or self.transport.is_closing():
+            return False
+        reply = self._prompt.answer_now(*found)
+        if reply is None:
+            return False
+        self._expects = _Expects.NOTHING
+        if self._reading is not None:
+            self._stop_waiting()
+        if self.timeout_keep_alive_task is not None:
+            self._unset_keepalive_if_required()
+        self._write(reply, keep_alive=True)
+        return True
 
     def _hand_on(self) -> None:
         """Tell uvicorn what it was not told of a request: it makes a scope and a task for it."""
@@ -295,12 +329,17 @@ class _GuardedProtocol(HttpToolsProtocol):  # type: ignore[misc]  # uvicorn is u
 
     def _answer_now(self, body: bytes) -> bool:
         """Whether the application answered the whole request; then the answer is written."""
-        reply = self._now(self.parser.get_method(), self.url, self.headers, body)
+        head = self._prompt.read_head(self.parser.get_method(), self.url, self.headers)
+        reply = None if head is None else self._prompt.answer_now(head, body)
         if reply is None:
             return False
         self._told = self._answered = True
+        self._read_head = head if reply[0] == HTTPStatus.OK else None
+        self._write(reply, self.parser.should_keep_alive() and self.parser.get_http_version() != "1.0")
+        return True
+
+    def _write(self, reply: tuple[int, Fields, bytes | memoryview], keep_alive: bool) -> None:
         status, headers, content = reply
-        keep_alive = self.parser.should_keep_alive() and self.parser.get_http_version() != "1.0"
         parts = [STATUS_LINE[status]]
         for name, value in (*self.server_state.default_headers, *headers):
             if name == b"connection":
@@ -311,12 +350,12 @@ class _GuardedProtocol(HttpToolsProtocol):  # type: ignore[misc]  # uvicorn is u
         self.transport.write(b"".join(parts))
         self.server_state.total_requests += 1
         if not keep_alive:
+            self._idle_since = None
             self.transport.close()
-            return True
+            return
         self._idle_since = self.loop.time()
         if self._idle is None:
             self._idle = self.loop.call_later(self.timeout_keep_alive, self._look_idle)
-        return True
 
     def _look_idle(self) -> None:
         """Close a connection that was idle for the keep-alive time. One timer lasts for many requests."""
