@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 from contract.streams.kit import KINDS, Broker
+from services.nats import NatsServer, running_nats
 from services.redis import RedisServer, running_redis
 
 if TYPE_CHECKING:
@@ -30,3 +31,18 @@ def redis_broker(redis_server: RedisServer) -> Broker:
 
 def redis_as_broker(server: RedisServer) -> Broker:
     return Broker("REDIS", {**server.details, "redeliver_after_s": 3}, lambda name, _: server.make(name))
+
+
+@pytest.fixture(scope="session")
+def nats_server() -> Iterator[NatsServer]:
+    with running_nats() as server:
+        yield server
+
+
+@pytest.fixture
+def nats_broker(nats_server: NatsServer) -> Broker:
+    return nats_as_broker(nats_server)
+
+
+def nats_as_broker(server: NatsServer) -> Broker:
+    return Broker("NATS", {**server.details, "redeliver_after_s": 3}, lambda name, _: server.make(name))

@@ -15,7 +15,7 @@ from bettong.drivers.registry import Registry
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-KINDS = ("REDIS",)
+KINDS = ("REDIS", "NATS")
 TIMEOUT_S = 10.0
 PATIENCE_S = 90.0
 
