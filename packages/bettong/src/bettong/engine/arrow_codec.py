@@ -35,10 +35,19 @@ def decode_arrow(body: bytes, schema: pa.Schema, *, max_unpacked_bytes: int) -> 
         TooLarge: it unpacks to more than `max_unpacked_bytes`.
         BadInput: it is not Arrow, has no row, lacks a column or has another one, or a value does not fit its type.
     """
-    table = _read(body, max_unpacked_bytes)
+    table = read_arrow(body, max_unpacked_bytes)
     check_columns(table.column_names, schema.names)
     if table.num_rows == 0:
         raise BadInput("The body has no row.", "Send at least one row.")
+    return fit_columns(table, schema, max_unpacked_bytes)
+
+
+def fit_columns(table: pa.Table, schema: pa.Schema, max_unpacked_bytes: int) -> pa.Table:
+    """The columns that `schema` names, all of which are there, in exactly its types.
+
+    Raises:
+        BadInput: a value does not fit its type.
+    """
     arrays = []
     for field in schema:
         try:
@@ -56,7 +65,13 @@ def encode_arrow(batch: pa.RecordBatch, *, stream: bool = False) -> memoryview:
     return memoryview(sink.getvalue()).cast("B")
 
 
-def _read(body: bytes, max_unpacked_bytes: int) -> pa.Table:
+def read_arrow(body: bytes, max_unpacked_bytes: int) -> pa.Table:
+    """The rows of an Arrow IPC file or stream as they came, with nothing in them that must not be believed.
+
+    Raises:
+        BadInput: it is not Arrow.
+        TooLarge: it unpacks to more than `max_unpacked_bytes`.
+    """
     if not body:
         raise BadInput("The body is empty.", _HINT)
     try:

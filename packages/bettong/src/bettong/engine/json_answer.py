@@ -82,7 +82,7 @@ def encode_legacy(answer: Answer) -> bytes:
         "pipeline_version": answer.value("metadata.pipeline_version"),
         "time": answer.time_ms,
         "outputs": {
-            name.partition(".")[2]: _per_row(answer.rows.column(at))
+            name.partition(".")[2]: values_per_row(answer.rows.column(at))
             for at, name in enumerate(names)
             if name.startswith("out.")
         },
@@ -149,7 +149,7 @@ def _texts(array: Array) -> tuple[bytes, list[bytes], bytes]:
     if values is None:
         if count > 1 and (slices := _number_slices(array)) is not None:
             return b"[", orjson.dumps(slices, option=_OPTIONS)[2:-2].split(b"],["), b"]"
-        return b"", [orjson.dumps(value, option=_OPTIONS) for value in _per_row(array)], b""
+        return b"", [orjson.dumps(value, option=_OPTIONS) for value in values_per_row(array)], b""
     text = orjson.dumps(values, option=_OPTIONS)
     if count == 1:
         return b"", [text[1:-1]], b""
@@ -203,7 +203,7 @@ def _objects(keys: list[str], columns: list[Sequence[Any]], rows: int) -> list[d
     return [dict(zip(keys, values, strict=True)) for values in zip(*columns, strict=True)]
 
 
-def _per_row(array: Array) -> Sequence[Any]:
+def values_per_row(array: Array) -> Sequence[Any]:
     """One JSON-ready value per row, as a list or a numpy array."""
     kind = array.type
     if array.null_count:
@@ -212,7 +212,7 @@ def _per_row(array: Array) -> Sequence[Any]:
         return _slices(array)
     if pa.types.is_struct(kind):
         names = [kind.field(i).name for i in range(kind.num_fields)]
-        return _objects(names, [_per_row(part) for part in array.flatten()], len(array))
+        return _objects(names, [values_per_row(part) for part in array.flatten()], len(array))
     if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind):
         numbers: Sequence[Any] = array.to_numpy(zero_copy_only=False)
         return numbers
@@ -231,12 +231,12 @@ def _per_row(array: Array) -> Sequence[Any]:
 
 def _slices(array: Array) -> list[Sequence[Any]]:
     bounds = list_bounds(array)
-    inner = _per_row(list_values(array, bounds))
+    inner = values_per_row(list_values(array, bounds))
     return [inner[start:end] for start, end in pairwise((bounds - bounds[0]).tolist())]
 
 
 def _with_nulls(array: Array) -> list[Any]:
     """A model may leave values out although callers may not: null in their place."""
     present: list[bool] = array.is_valid().to_pylist()
-    values = iter(_per_row(array.drop_null()))
+    values = iter(values_per_row(array.drop_null()))
     return [next(values) if there else None for there in present]

@@ -1,0 +1,258 @@
+"""Stream inference: messages of a topic are answered by a pipeline, and the answers go to a topic or a table.
+
+A round takes what is there, asks the pipeline, hands the answers on, and only then commits. Nothing more is taken
+meanwhile: a topic waits as long as its answers do.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import ExitStack
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, cast
+
+from bettong.domain.drivers import Capability
+from bettong.domain.stream_requests import StreamRequest
+from bettong.engine.made_up import made_up_row
+from bettong.errors import BadInput, BettongError, ModelFailed, Unavailable
+from bettong.jobs.stream.asking import Asking
+from bettong.jobs.stream.blame import divided
+from bettong.jobs.stream.journal import Journal, Rate
+from bettong.jobs.stream.outage import Outage
+from bettong.jobs.stream.rejects import open_rejects
+from bettong.jobs.stream.rows import MessageReader, Refused
+from bettong.jobs.stream.sinks import open_sink
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    import pyarrow as pa
+
+    from bettong.domain.drivers import Consumable, Message
+    from bettong.jobs.stream.rejects import Rejects
+    from bettong.jobs.stream.rows import Batch
+    from bettong.jobs.stream.sinks import Sink
+    from bettong.jobs.work import Work
+
+LOOK_EVERY_S = 0.25  # at whether the job is to end, while waiting
+LAG_EVERY_S = 5.0
+POSITION_EVERY_S = 5.0
+NOTHING_FITS_AFTER = 100  # messages, of which the pipeline takes none: it is the wrong topic then
+MOST_REFUSED_BY_SINK = 10  # one after the other: it is not the messages then
+
+
+def infer_stream(work: Work) -> Mapping[str, Any]:
+    """Answer a topic until the job is cancelled, or was idle for as long as its request says.
+
+    Returns:
+        What `stream.journal.Totals` has.
+
+    Raises:
+        BadInput: the ends do not fit the pipeline, too many messages were refused, or the sink takes none.
+        NotFound: the topic is not there.
+        Unavailable: a broker, a database or the pipeline is away for longer than `outage` waits.
+    """
+    return Stream(work).run()
+
+
+class Stream:
+    """One attempt. Brokers that go away are opened anew; what was not committed comes again then."""
+
+    def __init__(
+        self,
+        work: Work,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._work, self._clock, self._sleep = work, clock, sleep
+        self._request = StreamRequest.from_document(work.request)
+        takes = self._request.takes
+        self._alone = takes.by_request or bool(takes.keys)
+        self._reader = MessageReader(takes.schema, self._request.keep, takes.keys)
+        self._journal, self._rate = Journal(work.folder), Rate()
+        self._outage = Outage()
+        self._answer: pa.Schema | None = None  # what answers look like, once it is known
+        self._lag: int | None = None
+        self._lag_at_s = self._position_at_s = 0.0
+        self._idle_since_s = clock()
+        self._told = self._journal.totals.messages_in
+        self._refused_by_sink = 0
+
+    def run(self) -> Mapping[str, Any]:
+        request, work = self._request, self._work
+        work.say(f"Answers topic '{request.source.topic}' as group '{request.group}', {request.guarantee}.")
+        if unsure := self._journal.unsure:
+            work.say(
+                f"{unsure} answers were on their way when the last attempt ended; those that are sent again say so."
+            )
+        with Asking(work) as asking:
+            while not work.cancelled:
+                try:
+                    if self._answer is None:
+                        self._try_out(asking)
+                    with ExitStack() as stack:
+                        self._serve(asking, stack)
+                    break
+                except Unavailable as away:
+                    if work.cancelled:
+                        break
+                    self._wait_for(away)
+        self._report()
+        totals = self._journal.totals
+        work.say(f"{totals.messages_in} messages, {totals.predictions_out} answered.")
+        return asdict(totals)
+
+    # --- one opening of the brokers ---------------------------------------------------------------------------------
+
+    def _serve(self, asking: Asking, stack: ExitStack) -> None:
+        """Round after round, until the job is to end."""
+        request, work = self._request, self._work
+        sink = open_sink(work, request, self._answer, stack)
+        rejects = open_rejects(work, request, self._journal.totals.rejected, stack)
+        source = cast("Consumable", stack.enter_context(work.source("source", Capability.CONSUME)))
+        while not work.cancelled:
+            messages = source.consume(
+                request.source.topic, request.group, max_messages=request.max_messages, wait_s=request.wait_s
+            )
+            self._outage = self._outage.on_opening()
+            if messages:
+                self._round(list(messages), source, sink, rejects, asking)
+                self._idle_since_s = self._clock()
+            self._back()
+            self._look_at_lag(source)
+            self._report()
+            if not messages and self._idle_for_long():
+                work.say(f"No message came for {request.stop_when_idle_s:g} s, as long as was asked for.")
+                return
+
+    def _round(self, messages: list[Message], source: Consumable, sink: Sink, rejects: Rejects, asking: Asking) -> None:
+        """Messages taken, answered, handed on and committed. None is committed before, whatever this raises."""
+        new = [message for message in messages if not sink.has(message) and not self._journal.has(message)]
+        batches, refused = self._read(new)
+        repeated: set[str] | None = None
+        out = rows = 0
+        for part, answer in asking.about(batches):
+            if isinstance(answer, str):
+                refused.append(Refused(part.taken[0].message, answer))
+                continue
+            if repeated is None:
+                repeated = set() if sink.certain else self._journal.begin(new)
+            for put, fault in self._hand_on(sink, part, answer, repeated):
+                if fault is not None:
+                    refused.append(Refused(put.taken[0].message, fault))
+                    continue
+                self._journal.arrived(taken.message for taken in put.taken)
+                out, rows = out + len(put.taken), rows + put.rows.num_rows
+        if refused:
+            rejects.put(refused)
+            self._journal.arrived(each.message for each in refused)
+        totals = self._journal.totals.plus(
+            messages_in=len(messages),
+            predictions_out=out,
+            answered_before=len(messages) - len(new),
+            rows=rows,
+            **{"rejected" if self._request.dead_letter is None else "dead_lettered": len(refused)},
+        )
+        self._journal.keep(totals)
+        source.commit(messages)
+        sink.committed(messages)
+        self._journal.committed(messages)
+        if refused and not totals.predictions_out and totals.messages_in >= NOTHING_FITS_AFTER:
+            self._nothing_fits(refused[-1], totals.messages_in)
+
+    def _read(self, messages: Sequence[Message]) -> tuple[list[Batch], list[Refused]]:
+        """What can be asked, as it may be asked together, and what cannot."""
+        if not self._alone:
+            batch, refused = self._reader.read(messages)
+            return [batch] if batch.taken else [], refused
+        read = [self._reader.read([message]) for message in messages]
+        return [batch for batch, _ in read if batch.taken], [each for _, refused in read for each in refused]
+
+    def _hand_on(
+        self, sink: Sink, part: Batch, answer: pa.Table, repeated: set[str]
+    ) -> Iterator[tuple[Batch, str | None]]:
+        """Give answers to the sink; for a message whose answer it does not take, alone, why."""
+
+        def put(some: Batch) -> None:
+            first = part.taken.index(some.taken[0])
+            at = sum(taken.rows for taken in part.taken[:first])
+            sink.put(some, answer.slice(at, some.rows.num_rows), repeated)
+
+        for some, fault in divided(part, put):
+            if fault is None:
+                self._refused_by_sink = 0
+                yield some, None
+            else:
+                yield some, self._by_sink(fault)
+
+    def _by_sink(self, fault: BettongError) -> str:
+        self._refused_by_sink += 1
+        if self._refused_by_sink > MOST_REFUSED_BY_SINK:
+            raise BadInput(
+                f"The sink refused {self._refused_by_sink} answers one after the other, the last for this reason: "
+                f"{fault.problem}",
+                fault.next_step,
+            )
+        return f"The sink does not take the answer. {fault}"
+
+    def _nothing_fits(self, last: Refused, count: int) -> None:
+        raise BadInput(
+            f"The pipeline could answer none of the first {count} messages of '{self._request.source.topic}', "
+            f"the last for this reason: {last.reason}",
+            f"It takes: {', '.join(f'{field.name} ({field.type})' for field in self._request.takes.schema)}. "
+            "Name another topic, or deploy a pipeline that takes what is there.",
+        )
+
+    # --- around the rounds ------------------------------------------------------------------------------------------
+
+    def _try_out(self, asking: Asking) -> None:
+        """Ask about a row that nobody sent: what answers look like is known then before the first message."""
+        row = made_up_row(self._request.takes.schema)
+        try:
+            self._answer = self._work.infer(row).schema
+        except (BadInput, ModelFailed):  # some models take no such rows; they are then known by their answers
+            return
+        asking.healthy = lambda: self._answers(row)
+
+    def _answers(self, row: pa.Table) -> bool:
+        try:
+            self._work.infer(row)
+        except (BadInput, ModelFailed):
+            return False
+        return True
+
+    def _wait_for(self, away: Unavailable) -> None:
+        """Wait before the next try. Raises `away` when there was enough of it."""
+        if self._outage.since_s is None:
+            self._work.say(f"Waiting: {away.problem}")
+        self._outage, pause_s = self._outage.on_failure(self._clock())
+        if pause_s is None:
+            raise away
+        until = self._clock() + pause_s
+        while not self._work.cancelled and (left := until - self._clock()) > 0:
+            self._sleep(min(left, LOOK_EVERY_S))
+
+    def _back(self) -> None:
+        if self._outage.since_s is not None:
+            self._work.say(f"Going on after {self._clock() - self._outage.since_s:.0f} s.")
+        self._outage = self._outage.on_success()
+
+    def _idle_for_long(self) -> bool:
+        longest = self._request.stop_when_idle_s
+        return longest is not None and self._clock() - self._idle_since_s >= longest
+
+    def _look_at_lag(self, source: Consumable) -> None:
+        """Not every broker tells how much waits in a topic."""
+        if (tell := getattr(source, "lag", None)) is None or self._clock() < self._lag_at_s:
+            return
+        self._lag_at_s = self._clock() + LAG_EVERY_S
+        self._lag = tell(self._request.source.topic, self._request.group)
+
+    def _report(self) -> None:
+        """Say how far it is. Only what carries a position tells the server that this attempt got further."""
+        totals, now_s, position = self._journal.totals, self._clock(), None
+        if totals.messages_in > self._told and now_s >= self._position_at_s:
+            position, self._told = f"{totals.messages_in} messages", totals.messages_in
+            self._position_at_s = now_s + POSITION_EVERY_S
+        rate = self._rate.at(now_s, totals.messages_in)
+        self._work.report({**asdict(totals), "messages_per_second": rate, "lag": self._lag}, position)

@@ -1,0 +1,165 @@
+"""Answers of a pipeline as messages, and as rows of a table."""
+
+from __future__ import annotations
+
+import base64
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+import orjson
+import pyarrow as pa
+
+from bettong.domain.drivers import Message
+from bettong.domain.stream_requests import KEY, SOURCE
+from bettong.engine.json_answer import values_per_row
+from bettong.errors import BadInput
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping, Sequence
+
+    from bettong.jobs.stream.rows import Batch, Taken
+
+OF_JOB, OF_SOURCE, OF_VERSION = "bettong-job", "bettong-source", "bettong-pipeline-version"
+ERROR, REPEATED = "bettong-error", "bettong-repeated"
+_OPTIONS = orjson.OPT_SERIALIZE_NUMPY
+_TIME, _COUNT = "time", "anomaly.count"
+
+
+def predictions(batch: Batch, answer: pa.Table, lineage: Mapping[str, str], repeated: Collection[str]) -> list[Message]:
+    """A message for each of the batch, with its key and headers: an object for an object, else an array.
+
+    `repeated` are positions that may have been answered before: their predictions say so in a header.
+    """
+    rows = _documents(batch, answer)
+    made, at = [], 0
+    for taken in batch.taken:
+        mine = rows[at : at + taken.rows]
+        at += taken.rows
+        headers = {**taken.message.headers, **origin(taken, lineage)}
+        headers.pop(ERROR, None)
+        if taken.message.position in repeated:
+            headers[REPEATED] = "perhaps"
+        value = orjson.dumps(mine[0] if taken.single else mine, default=_plain, option=_OPTIONS)
+        made.append(Message(value, taken.message.key, "", headers))
+    return made
+
+
+def origin(taken: Taken, lineage: Mapping[str, str]) -> dict[str, str]:
+    """The headers that say where a prediction comes from."""
+    return {
+        OF_JOB: lineage["job_id"],
+        OF_SOURCE: taken.message.position,
+        OF_VERSION: lineage["pipeline_version"],
+    }
+
+
+def column_names(answer: pa.Schema) -> dict[str, str]:
+    """The columns of a table for those of answers: `out.x` is `x`, `out_m.x` is `m_x`, `anomaly.x` is `anomaly_x`.
+
+    Raises:
+        BadInput: two would have the same name.
+    """
+    found: dict[str, str] = {}
+    for name in _answered(answer.names):
+        group, _, rest = name.partition(".")
+        short = rest if group == "out" else f"{group.removeprefix('out_')}_{rest}" if rest else name
+        if short in found.values():
+            raise BadInput(f"Two outputs of the pipeline would be column '{short}'.", "Write to a topic instead.")
+        found[name] = short
+    return found
+
+
+def table_rows(batch: Batch, answer: pa.Table, kinds: Mapping[str, pa.DataType], keep: Sequence[str]) -> pa.Table:
+    """A row for each row of the batch: the fields that are kept, the answer's columns, and which message it answers.
+
+    Args:
+        kinds: the types of the table's columns, as far as they are known.
+        keep: which fields are kept; each is a column.
+
+    Raises:
+        BadInput: a kept field does not fit its column.
+    """
+    columns: dict[str, Any] = {
+        name: _kept_column(name, [row[name] for taken in batch.taken for row in taken.kept], kinds.get(name))
+        for name in keep
+    }
+    for name, short in column_names(answer.schema).items():
+        columns[short] = answer.column(name)
+    sources, keys = [], []
+    for taken in batch.taken:
+        position = taken.message.position
+        sources += [position] if taken.single else [f"{position}#{row}" for row in range(taken.rows)]
+        keys += [_text(taken.message.key)] * taken.rows
+    columns[SOURCE] = pa.array(sources, pa.string())
+    if not kinds or KEY in kinds:
+        columns[KEY] = pa.array(keys, pa.string())
+    return pa.table(columns)
+
+
+def _documents(batch: Batch, answer: pa.Table) -> list[dict[str, Any]]:
+    """One object per row: kept fields, `out` and what else the pipeline gives by group, and the time."""
+    rows: list[dict[str, Any]] = [dict(row) for taken in batch.taken for row in taken.kept]
+    for name in _answered(answer.column_names):
+        values = values_per_row(_whole(answer.column(name)))
+        group, dot, rest = name.partition(".")
+        if dot:
+            for row, value in zip(rows, values, strict=True):
+                row.setdefault(group, {})[rest] = value
+        else:
+            for row, value in zip(rows, values, strict=True):
+                row[name] = value
+    return rows
+
+
+def _answered(names: Sequence[str]) -> list[str]:
+    """What of an answer goes on: not the inputs, and the number of anomalies only where something looks for them."""
+    marked = any(name.startswith("anomaly.") and name != _COUNT for name in names)
+    parts = [name for name in names if name.startswith(("out.", "out_"))]
+    parts += [name for name in names if name.startswith("anomaly.") and marked]
+    return [*parts, *(name for name in names if name == _TIME)]
+
+
+def _whole(column: pa.ChunkedArray[Any]) -> Any:
+    combined = column.combine_chunks()
+    return combined.chunk(0) if isinstance(combined, pa.ChunkedArray) else combined
+
+
+def _kept_column(name: str, values: list[Any], kind: pa.DataType | None) -> Any:
+    """The values in the type of their column, else in the one that they have; of several kinds, and nested, JSON."""
+    if kind is not None and not pa.types.is_string(kind):
+        try:
+            return _typed(values, kind)
+        except (pa.ArrowException, TypeError, ValueError, OverflowError):
+            raise BadInput(f"Field '{name}' does not fit its column of type {kind}.", "Send values that do.") from None
+    found = {type(value) for value in values} - {type(None)}
+    if kind is None and (found <= {int, float} or len(found) == 1) and not found & {dict, list} and found:
+        try:
+            return pa.array([float(v) if v is not None else v for v in values] if float in found else values)
+        except (pa.ArrowException, OverflowError):
+            pass  # a number of more than 64 bits stays what it says
+    return pa.array([v if v is None or isinstance(v, str) else _json(v) for v in values], pa.string())
+
+
+def _typed(values: list[Any], kind: pa.DataType) -> Any:
+    texts = {type(value) for value in values} - {type(None)} == {str}
+    if texts and (pa.types.is_temporal(kind) or pa.types.is_decimal(kind)):
+        return pa.array(values, pa.string()).cast(kind)
+    return pa.array(values, kind)
+
+
+def _text(key: bytes | None) -> str | None:
+    try:
+        return None if key is None else key.decode()
+    except UnicodeDecodeError:
+        return None
+
+
+def _json(value: object) -> str:
+    return orjson.dumps(value, default=_plain, option=_OPTIONS).decode()
+
+
+def _plain(value: object) -> object:
+    """What JSON has no form of, in the forms that answers have."""
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
+    return format(value, "f") if isinstance(value, Decimal) else str(value)

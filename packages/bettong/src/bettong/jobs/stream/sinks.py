@@ -1,0 +1,139 @@
+"""Where the predictions of a stream go: a topic, at least once, or a table together with what was answered."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Protocol, cast
+
+from bettong.domain.drivers import Capability, ReadRequest, WriteMode, WriteRequest
+from bettong.domain.stream_requests import KEY, SOURCE, TableEnd
+from bettong.errors import BadInput, NotFound
+from bettong.jobs.stream.answers import column_names, predictions, table_rows
+from bettong.jobs.stream.journal import digest
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Mapping
+    from contextlib import ExitStack
+
+    import pyarrow as pa
+
+    from bettong.domain.drivers import Message, Producible, Readable, Transactional
+    from bettong.domain.stream_requests import StreamRequest
+    from bettong.jobs.stream.rows import Batch
+    from bettong.jobs.work import Work
+
+_MOST_REMEMBERED = 2_000
+
+
+class Sink(Protocol):
+    """`certain` says whether it knows itself what was answered, whatever happened meanwhile."""
+
+    certain: bool
+
+    def has(self, message: Message) -> bool:
+        """Whether the answer to a message that came before is there for certain."""
+
+    def put(self, batch: Batch, answer: pa.Table, repeated: Collection[str]) -> None:
+        """The answers are there when this returns.
+
+        Raises:
+            BadInput: the sink does not take them.
+            Unavailable: it is not there. Some of the answers may be.
+        """
+
+    def committed(self, messages: Iterable[Message]) -> None:
+        """These will not come again."""
+
+
+def open_sink(work: Work, request: StreamRequest, answer: pa.Schema | None, stack: ExitStack) -> Sink:
+    """The sink of a request, open as long as `stack`. `answer` is the schema of answers, where it is known.
+
+    Raises:
+        BadInput: the connection or the table cannot take what is going to come.
+        Unavailable: the source does not answer.
+    """
+    if isinstance(request.sink, TableEnd):
+        table = stack.enter_context(work.source("sink", Capability.TRANSACTION))
+        return TableSink(cast("Transactional", table), work.job_id, request.sink, request.keep, answer)
+    topic = stack.enter_context(work.source("sink", Capability.PRODUCE))
+    return TopicSink(cast("Producible", topic), request.sink.topic, work.lineage)
+
+
+class TopicSink:
+    """Predictions as messages."""
+
+    certain = False
+
+    def __init__(self, broker: Producible, topic: str, lineage: Mapping[str, str]) -> None:
+        self._broker, self._topic, self._lineage = broker, topic, lineage
+
+    def has(self, message: Message) -> bool:
+        return False
+
+    def put(self, batch: Batch, answer: pa.Table, repeated: Collection[str]) -> None:
+        self._broker.produce(self._topic, predictions(batch, answer, self._lineage, repeated))
+
+    def committed(self, messages: Iterable[Message]) -> None:
+        """A topic remembers nothing."""
+
+
+class TableSink:
+    """Predictions as rows. The checkpoint beside them holds a digest of every message that was answered and may
+    come again: none is answered twice, in whatever order the broker gives them anew."""
+
+    certain = True
+
+    def __init__(
+        self,
+        database: Transactional,
+        job_id: str,
+        end: TableEnd,
+        keep: tuple[str, ...],
+        answer: pa.Schema | None,
+    ) -> None:
+        self._database, self._job_id, self._keep = database, job_id, keep
+        upsert = end.mode is WriteMode.UPSERT
+        self._request = WriteRequest(end.table, end.mode, (SOURCE,) if upsert else ())
+        self._kinds = self._look()
+        if answer is not None:
+            self._check(answer)
+        kept = database.position(job_id)
+        self._answered: dict[str, None] = dict.fromkeys(json.loads(kept) if kept else ())
+
+    def has(self, message: Message) -> bool:
+        return digest(message) in self._answered
+
+    def put(self, batch: Batch, answer: pa.Table, repeated: Collection[str]) -> None:
+        rows = table_rows(batch, answer, self._kinds, self._keep).combine_chunks()
+        new = {digest(taken.message): None for taken in batch.taken}
+        remembered = [*self._answered, *new][-_MOST_REMEMBERED:]
+        self._database.write_batch(self._request, rows.to_batches()[0], self._job_id, json.dumps(remembered))
+        self._answered |= new
+        if not self._kinds:
+            self._kinds = self._look()
+
+    def committed(self, messages: Iterable[Message]) -> None:
+        for message in messages:
+            self._answered.pop(digest(message), None)
+
+    def _look(self) -> dict[str, pa.DataType]:
+        """The columns of the table with their types; none when it is not there yet."""
+        try:
+            with cast("Readable", self._database).read(ReadRequest(self._request.table, limit=0)) as nothing:
+                return {field.name: field.type for field in nothing.schema}
+        except NotFound:
+            return {}
+
+    def _check(self, answer: pa.Schema) -> None:
+        outputs = list(column_names(answer).values())
+        if twice := sorted(set(outputs) & set(self._keep)):
+            raise BadInput(
+                f"The stream would keep {twice}, which the pipeline gives as well.", "Keep fields of other names."
+            )
+        lacking = [name for name in (*self._keep, *outputs, SOURCE) if name not in self._kinds]
+        if self._kinds and lacking:
+            raise BadInput(
+                f"Table '{self._request.table}' has no column {', '.join(repr(name) for name in lacking)}.",
+                f"Its columns are: {', '.join(self._kinds)}. Add those that are missing ({KEY} is up to you), "
+                "or name a table that is not there yet.",
+            )
