@@ -152,14 +152,14 @@ class Transport:
 
     @contextmanager
     def stream(
-        self, path: str, body: Mapping[str, Any], accept: str, *, timeout_s: float
+        self, path: str, body: Mapping[str, Any] | None, accept: str, *, timeout_s: float
     ) -> Generator[Iterator[bytes], None, None]:
-        """POST a JSON object and take the answer's bytes as they come; leaving the block ends the answer.
+        """POST a JSON object (GET without one) and take the answer's bytes as they come; leaving the block ends it.
 
         `timeout_s` bounds the time to each piece. Raises CommunicationError, from the pieces too, or WallarooAPIError.
         """
         with self._streamed(path, body, accept, timeout_s) as response:
-            yield _pieces(response, f"POST {path} to {self.shown_endpoint}")
+            yield _pieces(response, f"{'GET' if body is None else 'POST'} {path} to {self.shown_endpoint}")
 
     def post_stream(
         self, path: str, params: Sequence[tuple[str, str]], content: Iterable[bytes], kind: str, *, timeout_s: float
@@ -295,16 +295,16 @@ class Transport:
 
     @contextmanager
     def _streamed(
-        self, path: str, body: Mapping[str, Any], accept: str, timeout_s: float
+        self, path: str, body: Mapping[str, Any] | None, accept: str, timeout_s: float
     ) -> Generator[httpx.Response, None, None]:
         """An answer whose body is still to come. A login that ran out is renewed, a platform that moved is followed."""
         timeout = httpx.Timeout(timeout_s, connect=min(timeout_s, 10.0))
         renewed = followed = False
+        method = "GET" if body is None else "POST"
+        sent: dict[str, Any] = {} if body is None else {"json": dict(body)}
         while True:
             headers = {**_CLIENT_HEADERS, "Accept": accept, **self.auth.auth_header()}
-            asked = self._http.build_request(
-                "POST", f"{self.endpoint}{path}", json=dict(body), headers=headers, timeout=timeout
-            )
+            asked = self._http.build_request(method, f"{self.endpoint}{path}", headers=headers, timeout=timeout, **sent)
             try:
                 response = self._http.send(asked, stream=True)
             except httpx.HTTPError as error:
@@ -312,7 +312,7 @@ class Transport:
                 if loss is Loss.REFUSED and not followed and self._follow():
                     followed = True
                     continue
-                raise CommunicationError(self._in_words(f"POST {path}", loss, timeout_s)) from None
+                raise CommunicationError(self._in_words(f"{method} {path}", loss, timeout_s)) from None
             try:
                 if response.status_code < 400:
                     yield response

@@ -18,6 +18,7 @@ from wallaroo import (
     metrics,
     model,
     pipeline_version,
+    replay,
 )
 from wallaroo._endpoint import InferenceEndpoint
 from wallaroo._html import Row, fields, text_fields
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from wallaroo.engine_config import AnyAcceleration, Architecture
     from wallaroo.metrics import PipelineMetrics
     from wallaroo.model_version import ModelVersion
+    from wallaroo.replay import Replay
     from wallaroo.workspace import Workspace
 
 __all__ = ["ModelStep", "Pipeline", "PipelineList"]
@@ -380,6 +382,55 @@ class Pipeline(StepEditing, Object):
         query = logs.LogQuery(limit, start_datetime, end_datetime, dataset, dataset_exclude, dataset_separator)
         where = export.Export(directory, file_prefix or self.name(), data_size_limit, arrow)
         export.run(self._client, self._topic(valid), query, self._last_inference_ms(valid), where)
+
+    def replay(
+        self,
+        start: datetime,
+        end: datetime,
+        version: PipelineVersion | str | None = None,
+        limit: int | None = None,
+        tolerance: float = 1e-6,
+        *,
+        failed: bool = False,
+        inputs: bool = True,
+        wait: bool = True,
+    ) -> Replay:
+        """Run logged inputs through another version, which no caller sees, and compare its answers with those given.
+
+        The platform starts the version beside the deployment for as long as it takes. Nothing is logged.
+
+        Args:
+            start, end: of the log; `start` is included, `end` is not. A naive one counts as UTC, with a warning.
+            version: one of this pipeline's versions or its name; by default the newest one that has a model and is not
+                the deployed one. The deployed one may be named: it shows what differs by itself.
+            limit: take the oldest so many rows.
+            tolerance: numbers are equal when |after − before| <= tolerance + tolerance · |before|.
+            failed: replay failed requests too, and see whether they pass now.
+            inputs: keep the inputs beside the answers.
+            wait: return when it has ended; else at once, with a Replay to `wait()` for.
+
+        Returns:
+            `.agreement`, `.rows()`, `.plot()`, `.to_parquet(path)`.
+
+        Raises:
+            ReplayError: it failed; for instance because no logged row has the inputs that the version takes.
+            WallarooAPIError: the platform refuses it, and says why.
+        """
+        named = version.name() if isinstance(version, PipelineVersion) else version
+        if named is not None and not isinstance(named, str):
+            raise TypeError(f"version is a {type(version).__name__}. Give one of versions(), or its name.")
+        request = {
+            "pipeline_id": self.id(),
+            "pipeline_version": named,
+            "start": replay.moment("start", start),
+            "end": replay.moment("end", end),
+            "limit": limit,
+            "tolerance": tolerance,
+            "failed": failed,
+            "inputs": inputs,
+        }
+        logs.wait_until_logged(self._client, self._topic(None), self._last_inference_ms(None))
+        return replay.start(self._client, request, wait)
 
     def get_topic_name(self) -> str:
         request = {"workspace_id": self._workspace_id, "pipeline_name": self.name()}

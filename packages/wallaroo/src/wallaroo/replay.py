@@ -1,0 +1,389 @@
+"""A replay: logged inputs through another version of their pipeline, and how far its answers agree with those given."""
+
+from __future__ import annotations
+
+import html
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from wallaroo import _row_streams, _times, _wait, logs
+from wallaroo._html import grid, text_grid
+from wallaroo._row_streams import Batches, Progress
+from wallaroo.object import CommunicationError, WallarooAPIError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from datetime import datetime
+
+    import pandas as pd
+    import pyarrow as pa
+    from matplotlib.axes import Axes
+
+    from wallaroo.client import Client
+
+ROOT = "/v1/api/jobs"
+COLUMNS = ("column", "rows", "equal", "share", "mean_abs", "max_abs")
+FURTHER = ("pearson", "kappa", "note")
+ENDED = ("succeeded", "failed", "cancelled")
+SHOWN = ("column", "rows", "equal", "share", "mean_abs", "max_abs", "pearson", "kappa", "note")
+BAR = 30  # characters
+AWAY_S = 120.0  # for how long the platform may not answer while it is waited for
+PIECE_TIMEOUT_S = 120.0
+DEFAULT_ROWS, PLOTTED_ROWS = 100, 2_000
+
+
+class ReplayError(Exception):
+    """A replay failed; in the platform's words."""
+
+
+class Replay:
+    """What `Pipeline.replay` gives: both answers side by side, and statistics of how far they agree.
+
+    `.agreement` has a row per column of the answers, `.rows()` the rows that differ, `.plot()` draws either.
+    """
+
+    def __init__(self, client: Client, record: Mapping[str, Any]) -> None:
+        self._client, self._record = client, record
+
+    def id(self) -> str:
+        """Of the job that does it."""
+        return str(self._record["id"])
+
+    def version(self) -> str:
+        """The UUID of the version that rows went through."""
+        return str(self._record["request"]["pipeline_version"])
+
+    def state(self) -> str:
+        """`pending`, `running`, `succeeded`, `failed` or `cancelled`."""
+        return str(self._fresh()["state"])
+
+    def wait(self) -> Replay:
+        """Return when it has ended, showing how far it is. An interrupt (Ctrl-C) cancels it, and leaves what it has.
+
+        Raises:
+            ReplayError: it failed, and why.
+            CommunicationError: the platform does not answer for two minutes.
+        """
+        try:
+            _Waiting(self._client).until(self._fresh)
+        except KeyboardInterrupt:
+            self.cancel()
+            raise
+        if self._record["state"] == "failed":
+            raise ReplayError(self._record["error"])
+        return self
+
+    def cancel(self) -> None:
+        """Ask it to end; what it compared so far stays."""
+        self._record = self._client._transport.post(f"{ROOT}/{self.id()}/cancel")["job"]
+
+    @property
+    def result(self) -> dict[str, Any]:
+        """All that was counted, as the platform has it.
+
+        Raises:
+            RuntimeError: there is nothing yet; or it was cancelled before it began.
+        """
+        record = self._record if self._record["state"] in ENDED else self._fresh()
+        if record["state"] == "failed":
+            raise ReplayError(record["error"])
+        if record["result"] is None:
+            raise RuntimeError(f"The replay is {record['state']} and has no result. Call wait() first.")
+        result: dict[str, Any] = record["result"]
+        return result
+
+    @property
+    def agreement(self) -> pd.DataFrame:
+        """One row per column that both answers have: `column`, `rows`, `equal` (rows), `share` (of them), `mean_abs`
+        and `max_abs` (of after − before), `p01` to `p99` (its quantiles), `pearson`, `kappa`, `note`.
+
+        Floats are equal when |after − before| <= tolerance + tolerance · |before|, NaN equals NaN, lists are equal when
+        all their items are; anything else when it is the same. Items of lists are values of the statistics. Counts,
+        means, the largest difference, Pearson's r and Cohen's kappa are exact; quantiles are at most 1 % off. NaN where
+        a statistic makes no sense.
+        """
+        import pandas as pd
+
+        columns = [*COLUMNS, *self._quantiles(), *FURTHER]
+        return pd.DataFrame([self._agreed(each) for each in self.result["columns"]], columns=columns)
+
+    @property
+    def reasons(self) -> pd.DataFrame:
+        """Why rows have no answer of the version, most frequent first: `reason`, `rows`."""
+        import pandas as pd
+
+        return pd.DataFrame(self.result["reasons"], columns=["reason", "rows"])
+
+    def confusion(self, column: str) -> pd.DataFrame:
+        """How often each class of a column became which: a row per class before, a column per class after.
+
+        Raises:
+            ValueError: there is no such column, or it has more than 20 classes, or no classes at all.
+        """
+        import pandas as pd
+
+        found = {each["column"]: each for each in self.result["columns"]}
+        table = found.get(column, {}).get("confusion")
+        if table is None:
+            there = [name for name, each in found.items() if "confusion" in each]
+            raise ValueError(f"'{column}' has no table of classes. There is one for: {', '.join(there) or 'none'}.")
+        before, after = (pd.Index(table["values"], name=name) for name in ("before", "after"))
+        return pd.DataFrame(table["counts"], index=before, columns=after)
+
+    def rows(self, differing_only: bool = True, limit: int | None = DEFAULT_ROWS) -> pd.DataFrame:
+        """Rows side by side, in the order of the log: `time`, `in.*`, pairs of `before.x` and `after.x`, `differs`.
+
+        A row that the version did not answer differs, and has the reason in `error.after`; one that failed before has
+        that reason in `error.before`.
+
+        Args:
+            differing_only: leave out rows whose answers are equal.
+            limit: the most rows; None for all of them.
+        """
+        import pyarrow as pa
+
+        with self._batches() as batches:
+            found = list(_chosen(batches, differing_only, limit))
+            table = pa.Table.from_batches(found, batches.schema)
+        return table.select(_in_order(table.column_names)).to_pandas()
+
+    def to_parquet(self, path: str | Path, differing_only: bool = False) -> Path:
+        """Write the rows to a file, one batch of them in memory. The file is there once it is whole."""
+        import pyarrow.parquet as pq
+
+        target = Path(path)
+        unfinished = target.with_name(f".{target.name}.part")
+        try:
+            with self._batches() as batches, pq.ParquetWriter(unfinished, batches.schema, compression="zstd") as writer:
+                for batch in _chosen(batches, differing_only, None):
+                    writer.write_batch(batch)
+            unfinished.replace(target)
+        finally:
+            unfinished.unlink(missing_ok=True)
+        return target
+
+    def plot(self, column: str | None = None, ax: Axes | None = None) -> Axes:
+        """Draw the share of equal rows per column; or of one column, the table of its classes, or the numbers of its
+        first 2,000 rows before and after. Returns the axes.
+
+        Raises:
+            ImportError: matplotlib is not installed.
+            ValueError: there is no such column, or it has neither classes nor numbers.
+        """
+        try:
+            import matplotlib.pyplot as plt
+        except ImportError as missing:
+            raise ImportError("plot() needs matplotlib: pip install 'bettong-sdk[notebook]'") from missing
+
+        if ax is None:
+            _, ax = plt.subplots(figsize=(8, 4), layout="constrained")
+        if column is None:
+            self._draw_shares(ax)
+        else:
+            self._draw_column(column, ax)
+        return ax
+
+    # --- drawing ----------------------------------------------------------------------------------------------------
+
+    def _draw_shares(self, ax: Axes) -> None:
+        found = [each for each in self.result["columns"] if each["share"] is not None]
+        names, shares = [each["column"] for each in found], [each["share"] for each in found]
+        ax.barh(names, shares)
+        ax.invert_yaxis()
+        ax.set(xlim=(0, 1), xlabel="share of equal rows", title=f"Replay through {self.version()}")
+
+    def _draw_column(self, column: str, ax: Axes) -> None:
+        told = next((each for each in self.result["columns"] if each["column"] == column), None)
+        if told is None or not ("confusion" in told or told.get("values")):
+            drawn = [c["column"] for c in self.result["columns"] if "confusion" in c or c.get("values")]
+            raise ValueError(f"'{column}' cannot be drawn. These can: {', '.join(drawn) or 'none'}.")
+        ax.set(xlabel="after", ylabel="before", title=f"{column}: {told['share']:.2%} of rows equal")
+        if "confusion" in told:
+            values, counts = [str(value) for value in told["confusion"]["values"]], told["confusion"]["counts"]
+            ax.imshow(counts, cmap="Blues")
+            ax.set_xticks(range(len(values)), values)
+            ax.set_yticks(range(len(values)), values)
+            for row, line in enumerate(counts):
+                for at, count in enumerate(line):
+                    ax.annotate(f"{count:,}", (at, row), ha="center", va="center")
+            return
+        rows = self.rows(differing_only=False, limit=PLOTTED_ROWS)
+        before, after = (_numbers(rows[f"{side}.{column}"]) for side in ("before", "after"))
+        pairs = [(b, a) for b, a in zip(before, after, strict=False) if math.isfinite(b) and math.isfinite(a)]
+        ax.set(xlabel="before", ylabel="after")
+        ax.scatter([b for b, _ in pairs], [a for _, a in pairs], s=8, alpha=0.5)
+        if pairs:
+            ends = [min(map(min, pairs)), max(map(max, pairs))]
+            ax.plot(ends, ends, linewidth=1, color="grey", linestyle="--", label="equal")
+            ax.legend()
+
+    # --- showing ----------------------------------------------------------------------------------------------------
+
+    def _summary(self) -> str:
+        result = self.result
+        share = "" if result["share"] is None else f" ({result['share']:.2%})"
+        compared = f"{result['compared']:,} rows compared, {result['equal']:,}{share} equal"
+        told = [f"Replay through version {self.version()}: {compared}"]
+        if result["failed"]:
+            told.append(f"{result['failed']:,} have no answer any more")
+        left = result["not_replayable"]
+        if left["dropped"] or left["unfit"]:
+            told.append(f"{left['dropped'] + left['unfit']:,} could not be replayed")
+        if result["failures"]:
+            told.append(f"{result['failures']['pass_now']:,} of {result['failures']['rows']:,} that failed pass now")
+        for which, words in (("only_before", "gone"), ("only_after", "new")):
+            if result[which]:
+                told.append(f"{words}: {', '.join(result[which])}")
+        if result["stopped"]:
+            told.append(f"it stopped: {result['stopped']}")
+        return "; ".join(told) + "."
+
+    def _repr_html_(self) -> str:
+        if self._record["state"] not in ENDED or self._record["result"] is None:
+            return html.escape(repr(self))
+        return f"<p>{html.escape(self._summary())}</p>{grid(SHOWN, self._shown())}"
+
+    def __repr__(self) -> str:
+        if self._record["state"] not in ENDED or self._record["result"] is None:
+            return f"Replay({self.id()!r}, {self._record['state']})"
+        return f"{self._summary()}\n{text_grid(SHOWN, self._shown())}"
+
+    def _shown(self) -> list[Sequence[str]]:
+        table = self.agreement[list(SHOWN)]
+        return [
+            [_cell(name, value) for name, value in zip(SHOWN, row, strict=True)]
+            for row in table.itertuples(index=False)
+        ]
+
+    def _agreed(self, told: Mapping[str, Any]) -> list[Any]:
+        types = [f"{before} → {after}" for before, after in told["types"] if before != after]
+        quantiles = told.get("quantiles", {})
+        return [
+            *(_number(told.get(name)) if name not in ("column", "rows", "equal") else told[name] for name in COLUMNS),
+            *(_number(quantiles.get(q)) for q in self._quantiles().values()),
+            _number(told.get("pearson")),
+            _number(told.get("kappa")),
+            ", ".join(types),
+        ]
+
+    def _quantiles(self) -> dict[str, str]:
+        """Names of columns and the quantiles that they hold, of those that any column has."""
+        found = {q for each in self.result["columns"] for q in each.get("quantiles", {})}
+        return {f"p{round(float(q) * 100):02d}": q for q in sorted(found, key=float)}
+
+    # --- the platform -----------------------------------------------------------------------------------------------
+
+    def _fresh(self) -> Mapping[str, Any]:
+        self._record = self._client._transport.get(f"{ROOT}/{self.id()}")["job"]
+        return self._record
+
+    def _batches(self) -> Batches:
+        _ = self.result  # there is one
+        progress = Progress(_wait.Screen(shown=False), "Reading")
+        answer = self._client._transport.stream(
+            f"{ROOT}/{self.id()}/result", None, _row_streams.ARROW_STREAM, timeout_s=PIECE_TIMEOUT_S
+        )
+        return Batches(answer, progress)
+
+
+class _Waiting:
+    """A wait for a job, with a bar for a person and two lines for a script's log."""
+
+    def __init__(self, client: Client) -> None:
+        self._screen, self._clock = client._screen, client._clock
+        self._long = _wait.LongWait(self._screen, self._clock, "A replay is running.")
+        self._line = ""
+        self._away_since: float | None = None
+
+    def until(self, look: Callable[[], Mapping[str, Any]]) -> None:
+        """Return once `look` gives a job that has ended."""
+        quiet = _wait.Screen(shown=False)
+        _wait.poll(lambda: self._once(look), timeout_s=math.inf, clock=self._clock, screen=quiet)
+        self._screen.write("\n" if self._line else "")
+        self._long.is_over("The replay ended")
+
+    def _once(self, look: Callable[[], Mapping[str, Any]]) -> bool | None:
+        self._long.goes_on()
+        try:
+            record = look()
+        except (CommunicationError, WallarooAPIError) as error:
+            if isinstance(error, WallarooAPIError) and error.code < 500:
+                raise
+            now = self._clock.now_s()
+            self._away_since = now if self._away_since is None else self._away_since
+            if now - self._away_since >= AWAY_S:
+                raise
+            return None
+        self._away_since = None
+        self._show(record)
+        return record["state"] in ENDED or None
+
+    def _show(self, record: Mapping[str, Any]) -> None:
+        line = _bar(record["progress"] or {}) if record["state"] != "pending" else "Replay: waiting for its turn"
+        if line and line != self._line:
+            self._screen.write(f"\r{line}{' ' * (len(self._line) - len(line))}")
+            self._line = line
+
+
+def start(client: Client, request: Mapping[str, Any], wait: bool) -> Replay:
+    """Have a replay made; with `wait`, the one that has ended."""
+    replay = Replay(client, client._transport.post(f"{ROOT}/replay", request)["job"])
+    return replay.wait() if wait else replay
+
+
+def moment(name: str, given: datetime) -> str:
+    """A time for the wire; a naive one counts as UTC, and is warned of."""
+    if given.tzinfo is None:
+        logs.warn(f"Warning: {name} has no time zone and is taken as UTC. Pass an aware datetime to be sure.")
+    return _times.as_utc_text(given)
+
+
+def _bar(progress: Mapping[str, Any]) -> str:
+    read, total = progress.get("rows_read"), progress.get("rows_total")
+    if read is None or not total:
+        return "Replay: starting"
+    filled = BAR * min(read, total) // total
+    failed = f", {progress['rows_rejected']:,} failed" if progress.get("rows_rejected") else ""
+    return f"Replay: [{'█' * filled}{' ' * (BAR - filled)}] {read:,} of {total:,} rows{failed}"
+
+
+def _chosen(batches: Batches, differing_only: bool, limit: int | None) -> Iterator[pa.RecordBatch]:
+    left = limit
+    for batch in batches:
+        rows = batch.filter(batch.column("differs")) if differing_only and batch.num_rows else batch
+        rows = rows if left is None else rows.slice(0, left)
+        if rows.num_rows:
+            yield rows
+        if left is not None:
+            left -= rows.num_rows
+            if left <= 0:
+                return
+
+
+def _in_order(names: Sequence[str]) -> list[str]:
+    """Time, inputs, answers in pairs, errors, the mark."""
+    answers = list(dict.fromkeys(name.partition(".")[2] for name in names if name.startswith(("before.", "after."))))
+    pairs = [f"{side}.{answer}" for answer in answers for side in ("before", "after")]
+    last = ["error.before", "error.after", "differs"]
+    first = [name for name in names if name not in pairs and name not in last]
+    return [name for name in (*first, *pairs, *last) if name in names]
+
+
+def _numbers(values: Any) -> list[float]:
+    """The numbers of a column, items of lists one by one; NaN for what is none."""
+    found: list[float] = []
+    for value in values:
+        items = value if hasattr(value, "__len__") and not isinstance(value, str) else [value]
+        found += [math.nan if item is None else float(item) for item in items]
+    return found
+
+
+def _number(value: Any) -> float:
+    return math.nan if value is None else float(value)
+
+
+def _cell(name: str, value: Any) -> str:
+    if isinstance(value, float):
+        return "" if math.isnan(value) else f"{value:.2%}" if name == "share" else f"{value:.4g}"
+    return f"{value:,}" if isinstance(value, int) else str(value)
