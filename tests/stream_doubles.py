@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 import orjson
 import pyarrow as pa
 
+from bettong.domain.batch_requests import Columns
 from bettong.domain.drivers import Egress, Message
-from bettong.domain.stream_requests import Takes, parse
+from bettong.domain.stream_requests import parse
 from bettong.drivers.sqlite import SqliteDriver
 from bettong.engine.codec import Format, decode
 from bettong.errors import BadInput, NotFound, Unavailable
@@ -24,6 +25,13 @@ if TYPE_CHECKING:
     from bettong.domain.drivers import Capability
 
 NUMBERS = pa.schema({"x": pa.float32()})
+_ANSWERED: dict[str, pa.DataType] = {
+    "time": pa.timestamp("ms"),
+    "in.x": pa.float32(),
+    "out.y": pa.float32(),
+    "anomaly.count": pa.uint32(),
+}
+DOUBLES = pa.schema(_ANSWERED)
 JOB, VERSION = "a1b2c3d4-job", "9f8e-version"
 
 
@@ -187,13 +195,9 @@ class StreamWork:
         rows = decode(Format.ARROW_STREAM, sink.getvalue().to_pybytes(), takes, max_unpacked_bytes=2**20)
         values: list[Any] = rows["x"].to_pylist()
         answers = self.model(values)
-        columns: dict[str, Any] = {
-            "time": pa.array([1_700_000_000_000] * len(answers), pa.timestamp("ms")),
-            "in.x": rows["x"],
-            "out.y": pa.array(answers, pa.float32()),
-            "anomaly.count": pa.array([0] * len(answers), pa.uint32()),
-        }
-        return pa.table(columns)
+        found = [[1_700_000_000_000] * len(answers), values, answers, [0] * len(answers)]
+        columns = [pa.array(each, field.type) for each, field in zip(found, DOUBLES, strict=True)]
+        return pa.Table.from_arrays(columns, schema=DOUBLES)
 
     def logs(self) -> Any:
         raise AssertionError("a stream reads no logs")
@@ -209,7 +213,7 @@ class StreamWork:
 
 def stream_request(**changes: Any) -> dict[str, Any]:
     """What a job keeps of a request from `orders` to `predictions`, unless `changes` say otherwise."""
-    takes = changes.pop("takes", Takes(NUMBERS))
+    columns = changes.pop("columns", Columns(NUMBERS, (), DOUBLES))
     asked = {
         "pipeline_id": 3,
         "pipeline_version": VERSION,
@@ -217,7 +221,7 @@ def stream_request(**changes: Any) -> dict[str, Any]:
         "sink": {"connection_id": "c1", "topic": "predictions"},
         **changes,
     }
-    return parse(asked, takes).to_document()
+    return parse(asked, columns).to_document()
 
 
 def fails_at(call: str, at: int, error: BaseException) -> Callable[[str], None]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pytest
 from stream_doubles import (
+    DOUBLES,
     JOB,
     NUMBERS,
     VERSION,
@@ -22,7 +23,7 @@ from stream_doubles import (
     stream_request,
 )
 
-from bettong.domain.stream_requests import Takes
+from bettong.domain.batch_requests import Columns
 from bettong.errors import BadInput, ModelFailed, NotFound, Unavailable
 from bettong.jobs.infer_stream import LAG_EVERY_S, Stream
 from bettong.jobs.stream.outage import LONGEST_AT_FIRST_S, LONGEST_S
@@ -138,7 +139,7 @@ def test_where_a_step_looks_at_whole_requests_each_message_is_one_and_brings_its
     broker: Broker, a_job: Any
 ) -> None:
     broker.send("orders", {"x": 1, "user": "ann"}, {"x": 2}, {"x": 3, "user": 7})
-    work = a_job({"takes": Takes(NUMBERS, ("user",), by_request=True)}, lanes=2)
+    work = a_job({"columns": Columns(NUMBERS, ("user",), DOUBLES, by_request=True)}, lanes=2)
 
     run(work)
 

@@ -6,14 +6,13 @@ import base64
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from bettong.domain.batch_requests import Columns
 from bettong.domain.drivers import Capability, WriteMode
 from bettong.domain.schema import decode_schema_text, encode_schema
 from bettong.errors import BadInput
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
-
-    import pyarrow as pa
+    from collections.abc import Collection, Mapping, Sequence
 
 RESERVED = ("out", "anomaly", "time")  # what a prediction has beside the fields that it keeps
 SOURCE = "bettong_source"  # the column of a table that says which message a row answers
@@ -21,6 +20,7 @@ KEY = "bettong_key"
 MOST_MESSAGES = 1_000
 MOST_REJECTS = 100_000
 _LONGEST_WAIT_S = 5.0
+_TIME, _COUNT = "time", "anomaly.count"
 _EXAMPLE = 'Pass {"connection_id": …, "topic": …}.'
 
 
@@ -48,27 +48,12 @@ class TableEnd:
 
 
 @dataclass(frozen=True, slots=True)
-class Takes:
-    """What a pipeline version takes.
-
-    Attributes:
-        schema: the columns of its rows.
-        keys: columns that it takes as well when a request has them.
-        by_request: whether its steps look at a request as a whole (a split goes by its first row): then every message
-            is a request of its own.
-    """
-
-    schema: pa.Schema
-    keys: tuple[str, ...] = ()
-    by_request: bool = False
-
-
-@dataclass(frozen=True, slots=True)
 class StreamRequest:
     """A stream inference, checked.
 
     Attributes:
         pipeline_version: UUID of the version that answers.
+        columns: what it takes and gives. Where it looks at requests as a whole, every message is one.
         keep: fields of a message that stand in its prediction, too; one that a message lacks is null.
         max_messages: the most that are taken, and asked of the model, at once.
         wait_s: how long one look at the topic waits when nothing is there.
@@ -78,7 +63,7 @@ class StreamRequest:
 
     pipeline_id: int
     pipeline_version: str
-    takes: Takes
+    columns: Columns
     source: TopicEnd
     group: str
     sink: TopicEnd | TableEnd
@@ -94,9 +79,10 @@ class StreamRequest:
         return {
             "pipeline_id": self.pipeline_id,
             "pipeline_version": self.pipeline_version,
-            "takes": base64.b64encode(encode_schema(self.takes.schema)).decode(),
-            "keys": list(self.takes.keys),
-            "by_request": self.takes.by_request,
+            "takes": base64.b64encode(encode_schema(self.columns.takes)).decode(),
+            "gives": base64.b64encode(encode_schema(self.columns.gives)).decode(),
+            "keys": list(self.columns.keys),
+            "by_request": self.columns.by_request,
             "source": {**self.source.document(), "group": self.group},
             "sink": self.sink.document(),
             "dead_letter": self.dead_letter and self.dead_letter.document(),
@@ -109,8 +95,8 @@ class StreamRequest:
 
     @classmethod
     def from_document(cls, document: Mapping[str, Any]) -> StreamRequest:
-        takes = Takes(decode_schema_text(document["takes"]), tuple(document["keys"]), document["by_request"])
-        return parse(document, takes)
+        takes, gives = decode_schema_text(document["takes"]), decode_schema_text(document["gives"])
+        return parse(document, Columns(takes, tuple(document["keys"]), gives, document["by_request"]))
 
     @property
     def connection_ids(self) -> tuple[str, ...]:
@@ -134,13 +120,13 @@ def default_group(workspace_id: int, pipeline: str) -> str:
     return f"bettong-{workspace_id}-{pipeline}"
 
 
-def parse(asked: Mapping[str, Any], takes: Takes, group: str = "") -> StreamRequest:
+def parse(asked: Mapping[str, Any], columns: Columns, group: str = "") -> StreamRequest:
     """The request as it came from a caller.
 
     A sink is `{"connection_id", "topic"}` or `{"connection_id", "table", "mode"?}`.
 
     Args:
-        takes: what the version takes that is asked for.
+        columns: of the version that is asked for.
         group: stands for one that is not named.
 
     Raises:
@@ -151,7 +137,7 @@ def parse(asked: Mapping[str, Any], takes: Takes, group: str = "") -> StreamRequ
     request = StreamRequest(
         pipeline_id=_whole(asked, "pipeline_id", 1, 2**63 - 1, None),
         pipeline_version=_text(asked, "pipeline_version"),
-        takes=takes,
+        columns=columns,
         source=_topic(source, "source"),
         group=_text({"group": source.get("group") or group}, "group"),
         sink=_sink(_mapping(asked, "sink")),
@@ -165,25 +151,26 @@ def parse(asked: Mapping[str, Any], takes: Takes, group: str = "") -> StreamRequ
         else _seconds(asked, "stop_when_idle_s", 86_400.0, 0.0),
     )
     _check_no_circle(request)
+    if isinstance(request.sink, TableEnd):
+        _check_columns(request)
     return request
 
 
-def check_abilities(
-    request: StreamRequest,
-    source: Collection[Capability],
-    sink: Collection[Capability],
-    dead_letter: Collection[Capability],
-) -> None:
-    """Raises BadInput when a connection cannot do its part. Given is what the drivers of the three can."""
-    _require("source", source, Capability.CONSUME)
-    if isinstance(request.sink, TopicEnd):
-        _require("sink", sink, Capability.PRODUCE)
-    else:
-        _require("sink", sink, Capability.TRANSACTION)
-        if request.sink.mode is WriteMode.UPSERT:
-            _require("sink", sink, Capability.UPSERT)
-    if request.dead_letter is not None:
-        _require("dead_letter", dead_letter, Capability.PRODUCE)
+def answered(names: Sequence[str]) -> list[str]:
+    """Which columns of an answer go on: not the inputs, and the number of anomalies where something counts them."""
+    marked = any(name.startswith("anomaly.") and name != _COUNT for name in names)
+    parts = [name for name in names if name.startswith(("out.", "out_"))]
+    parts += [name for name in names if name.startswith("anomaly.") and marked]
+    return [*parts, *(name for name in names if name == _TIME)]
+
+
+def table_columns(names: Sequence[str]) -> dict[str, str]:
+    """The columns of a table for those of answers: `out.x` is `x`, `out_m.x` is `m_x`, `anomaly.x` is `anomaly_x`."""
+    found = {}
+    for name in answered(names):
+        group, dot, rest = name.partition(".")
+        found[name] = rest if group == "out" else f"{group.removeprefix('out_')}_{rest}" if dot else name
+    return found
 
 
 def settled(asked: Mapping[str, Any], sink: Collection[Capability]) -> dict[str, Any]:
@@ -194,22 +181,12 @@ def settled(asked: Mapping[str, Any], sink: Collection[Capability]) -> dict[str,
     return {**asked, "sink": end}
 
 
-def _require(role: str, able: Collection[Capability], needed: Capability) -> None:
-    if needed in able:
-        return
-    does = {
-        Capability.CONSUME: "give messages to consumer groups",
-        Capability.PRODUCE: "take messages",
-        Capability.TRANSACTION: "keep rows and a checkpoint in one transaction",
-        Capability.UPSERT: "upsert rows",
-    }[needed]
-    can = ", ".join(sorted(able)) or "nothing: no driver is for its type"
-    step = {
-        "source": "Name a connection to a broker, such as one of type KAFKA, NATS or REDIS.",
-        "sink": "Name a broker with a topic, or a database with a table.",
-        "dead_letter": "Name a broker with a topic, or leave it out: the job then keeps what cannot be answered.",
-    }[role]
-    raise BadInput(f"The {role} cannot {does}. It can: {can}.", step)
+def _check_columns(request: StreamRequest) -> None:
+    outputs = list(table_columns(request.columns.gives.names).values())
+    if twice := sorted({name for name in outputs if outputs.count(name) > 1}):
+        raise BadInput(f"The pipeline gives {twice} more than once.", "Write to a topic instead of a table.")
+    if twice := sorted(set(outputs) & set(request.keep)):
+        raise BadInput(f"The stream would keep {twice}, which the pipeline gives as well.", "Keep other fields.")
 
 
 def _check_no_circle(request: StreamRequest) -> None:

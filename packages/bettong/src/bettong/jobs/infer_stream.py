@@ -66,12 +66,12 @@ class Stream:
     ) -> None:
         self._work, self._clock, self._sleep = work, clock, sleep
         self._request = StreamRequest.from_document(work.request)
-        takes = self._request.takes
-        self._alone = takes.by_request or bool(takes.keys)
-        self._reader = MessageReader(takes.schema, self._request.keep, takes.keys)
+        columns = self._request.columns
+        self._alone = columns.by_request or bool(columns.keys)
+        self._reader = MessageReader(columns.takes, self._request.keep, columns.keys)
         self._journal, self._rate = Journal(work.folder), Rate()
         self._outage = Outage()
-        self._answer: pa.Schema | None = None  # what answers look like, once it is known
+        self._tried_out = False
         self._lag: int | None = None
         self._lag_at_s = self._position_at_s = 0.0
         self._idle_since_s = clock()
@@ -88,7 +88,7 @@ class Stream:
         with Asking(work) as asking:
             while not work.cancelled:
                 try:
-                    if self._answer is None:
+                    if not self._tried_out:
                         self._try_out(asking)
                     with ExitStack() as stack:
                         self._serve(asking, stack)
@@ -107,7 +107,7 @@ class Stream:
     def _serve(self, asking: Asking, stack: ExitStack) -> None:
         """Round after round, until the job is to end."""
         request, work = self._request, self._work
-        sink = open_sink(work, request, self._answer, stack)
+        sink = open_sink(work, request, stack)
         rejects = open_rejects(work, request, self._journal.totals.rejected, stack)
         source = cast("Consumable", stack.enter_context(work.source("source", Capability.CONSUME)))
         while not work.cancelled:
@@ -199,20 +199,18 @@ class Stream:
         raise BadInput(
             f"The pipeline could answer none of the first {count} messages of '{self._request.source.topic}', "
             f"the last for this reason: {last.reason}",
-            f"It takes: {', '.join(f'{field.name} ({field.type})' for field in self._request.takes.schema)}. "
+            f"It takes: {', '.join(f'{field.name} ({field.type})' for field in self._request.columns.takes)}. "
             "Name another topic, or deploy a pipeline that takes what is there.",
         )
 
     # --- around the rounds ------------------------------------------------------------------------------------------
 
     def _try_out(self, asking: Asking) -> None:
-        """Ask about a row that nobody sent: what answers look like is known then before the first message."""
-        row = made_up_row(self._request.takes.schema)
-        try:
-            self._answer = self._work.infer(row).schema
-        except (BadInput, ModelFailed):  # some models take no such rows; they are then known by their answers
-            return
-        asking.healthy = lambda: self._answers(row)
+        """Ask about a row that nobody sent. A pipeline that answers it is well as long as it does so."""
+        row = made_up_row(self._request.columns.takes)
+        self._tried_out = True
+        if self._answers(row):
+            asking.healthy = lambda: self._answers(row)
 
     def _answers(self, row: pa.Table) -> bool:
         try:

@@ -10,7 +10,7 @@ import orjson
 import pyarrow as pa
 
 from bettong.domain.drivers import Message
-from bettong.domain.stream_requests import KEY, SOURCE
+from bettong.domain.stream_requests import KEY, SOURCE, answered, table_columns
 from bettong.engine.json_answer import values_per_row
 from bettong.errors import BadInput
 
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 OF_JOB, OF_SOURCE, OF_VERSION = "bettong-job", "bettong-source", "bettong-pipeline-version"
 ERROR, REPEATED = "bettong-error", "bettong-repeated"
 _OPTIONS = orjson.OPT_SERIALIZE_NUMPY
-_TIME, _COUNT = "time", "anomaly.count"
 
 
 def predictions(batch: Batch, answer: pa.Table, lineage: Mapping[str, str], repeated: Collection[str]) -> list[Message]:
@@ -53,22 +52,6 @@ def origin(taken: Taken, lineage: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def column_names(answer: pa.Schema) -> dict[str, str]:
-    """The columns of a table for those of answers: `out.x` is `x`, `out_m.x` is `m_x`, `anomaly.x` is `anomaly_x`.
-
-    Raises:
-        BadInput: two would have the same name.
-    """
-    found: dict[str, str] = {}
-    for name in _answered(answer.names):
-        group, _, rest = name.partition(".")
-        short = rest if group == "out" else f"{group.removeprefix('out_')}_{rest}" if rest else name
-        if short in found.values():
-            raise BadInput(f"Two outputs of the pipeline would be column '{short}'.", "Write to a topic instead.")
-        found[name] = short
-    return found
-
-
 def table_rows(batch: Batch, answer: pa.Table, kinds: Mapping[str, pa.DataType], keep: Sequence[str]) -> pa.Table:
     """A row for each row of the batch: the fields that are kept, the answer's columns, and which message it answers.
 
@@ -83,7 +66,7 @@ def table_rows(batch: Batch, answer: pa.Table, kinds: Mapping[str, pa.DataType],
         name: _kept_column(name, [row[name] for taken in batch.taken for row in taken.kept], kinds.get(name))
         for name in keep
     }
-    for name, short in column_names(answer.schema).items():
+    for name, short in table_columns(answer.column_names).items():
         columns[short] = answer.column(name)
     sources, keys = [], []
     for taken in batch.taken:
@@ -99,7 +82,7 @@ def table_rows(batch: Batch, answer: pa.Table, kinds: Mapping[str, pa.DataType],
 def _documents(batch: Batch, answer: pa.Table) -> list[dict[str, Any]]:
     """One object per row: kept fields, `out` and what else the pipeline gives by group, and the time."""
     rows: list[dict[str, Any]] = [dict(row) for taken in batch.taken for row in taken.kept]
-    for name in _answered(answer.column_names):
+    for name in answered(answer.column_names):
         values = values_per_row(_whole(answer.column(name)))
         group, dot, rest = name.partition(".")
         if dot:
@@ -109,14 +92,6 @@ def _documents(batch: Batch, answer: pa.Table) -> list[dict[str, Any]]:
             for row, value in zip(rows, values, strict=True):
                 row[name] = value
     return rows
-
-
-def _answered(names: Sequence[str]) -> list[str]:
-    """What of an answer goes on: not the inputs, and the number of anomalies only where something looks for them."""
-    marked = any(name.startswith("anomaly.") and name != _COUNT for name in names)
-    parts = [name for name in names if name.startswith(("out.", "out_"))]
-    parts += [name for name in names if name.startswith("anomaly.") and marked]
-    return [*parts, *(name for name in names if name == _TIME)]
 
 
 def _whole(column: pa.ChunkedArray[Any]) -> Any:

@@ -6,9 +6,9 @@ import json
 from typing import TYPE_CHECKING, Protocol, cast
 
 from bettong.domain.drivers import Capability, ReadRequest, WriteMode, WriteRequest
-from bettong.domain.stream_requests import KEY, SOURCE, TableEnd
+from bettong.domain.stream_requests import KEY, SOURCE, TableEnd, table_columns
 from bettong.errors import BadInput, NotFound
-from bettong.jobs.stream.answers import column_names, predictions, table_rows
+from bettong.jobs.stream.answers import predictions, table_rows
 from bettong.jobs.stream.journal import digest
 
 if TYPE_CHECKING:
@@ -45,8 +45,8 @@ class Sink(Protocol):
         """These will not come again."""
 
 
-def open_sink(work: Work, request: StreamRequest, answer: pa.Schema | None, stack: ExitStack) -> Sink:
-    """The sink of a request, open as long as `stack`. `answer` is the schema of answers, where it is known.
+def open_sink(work: Work, request: StreamRequest, stack: ExitStack) -> Sink:
+    """The sink of a request, open as long as `stack`.
 
     Raises:
         BadInput: the connection or the table cannot take what is going to come.
@@ -54,7 +54,7 @@ def open_sink(work: Work, request: StreamRequest, answer: pa.Schema | None, stac
     """
     if isinstance(request.sink, TableEnd):
         table = stack.enter_context(work.source("sink", Capability.TRANSACTION))
-        return TableSink(cast("Transactional", table), work.job_id, request.sink, request.keep, answer)
+        return TableSink(cast("Transactional", table), work.job_id, request.sink, request)
     topic = stack.enter_context(work.source("sink", Capability.PRODUCE))
     return TopicSink(cast("Producible", topic), request.sink.topic, work.lineage)
 
@@ -83,20 +83,14 @@ class TableSink:
 
     certain = True
 
-    def __init__(
-        self,
-        database: Transactional,
-        job_id: str,
-        end: TableEnd,
-        keep: tuple[str, ...],
-        answer: pa.Schema | None,
-    ) -> None:
-        self._database, self._job_id, self._keep = database, job_id, keep
+    def __init__(self, database: Transactional, job_id: str, end: TableEnd, request: StreamRequest) -> None:
+        """Raises BadInput: the table lacks a column of what is going to come."""
+        self._database, self._job_id, self._keep = database, job_id, request.keep
         upsert = end.mode is WriteMode.UPSERT
         self._request = WriteRequest(end.table, end.mode, (SOURCE,) if upsert else ())
         self._kinds = self._look()
-        if answer is not None:
-            self._check(answer)
+        if self._kinds:
+            self._check(table_columns(request.columns.gives.names).values())
         kept = database.position(job_id)
         self._answered: dict[str, None] = dict.fromkeys(json.loads(kept) if kept else ())
 
@@ -124,14 +118,9 @@ class TableSink:
         except NotFound:
             return {}
 
-    def _check(self, answer: pa.Schema) -> None:
-        outputs = list(column_names(answer).values())
-        if twice := sorted(set(outputs) & set(self._keep)):
-            raise BadInput(
-                f"The stream would keep {twice}, which the pipeline gives as well.", "Keep fields of other names."
-            )
+    def _check(self, outputs: Iterable[str]) -> None:
         lacking = [name for name in (*self._keep, *outputs, SOURCE) if name not in self._kinds]
-        if self._kinds and lacking:
+        if lacking:
             raise BadInput(
                 f"Table '{self._request.table}' has no column {', '.join(repr(name) for name in lacking)}.",
                 f"Its columns are: {', '.join(self._kinds)}. Add those that are missing ({KEY} is up to you), "

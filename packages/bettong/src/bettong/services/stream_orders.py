@@ -1,0 +1,39 @@
+"""Stream inferences as people ask for them: what the version takes and gives, and what the connections can do."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from bettong.domain.batch_requests import Columns
+from bettong.domain.drivers import Capability
+from bettong.domain.steps import looks_at_whole_requests, parse_steps
+from bettong.domain.stream_requests import TableEnd, default_group, parse, settled
+from bettong.engine.answer import AnswerShape, Origin
+from bettong.services.job_orders import Order
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from bettong.services.job_orders import Ground
+
+
+def stream_order(asked: Mapping[str, Any], ground: Ground) -> Order:
+    """What a stream inference keeps: what was asked, and all that the job needs to know of the version.
+
+    Raises:
+        BadInput: a connection cannot do its part, the version's steps do not fit, or the request is otherwise none that
+            can be done.
+    """
+    ground.require("source", Capability.CONSUME)
+    plan = ground.specs.check(ground.pipeline.name, ground.version, {})
+    answers = AnswerShape(plan.inputs, plan.outputs, Origin("", "", ""), 0, None if plan.chain else plan)
+    by_request = looks_at_whole_requests(parse_steps(ground.version.definition))
+    columns = Columns(plan.inputs, plan.keys, answers.schema, by_request)
+    named = {"pipeline_id": ground.pipeline.id, "pipeline_version": ground.version.version}
+    able = ground.drivers["sink"].capabilities if "sink" in ground.drivers else frozenset()
+    group = default_group(ground.pipeline.workspace_id, ground.pipeline.name)
+    request = parse({**settled(asked, able), **named}, columns, group)
+    ground.require("sink", Capability.TRANSACTION if isinstance(request.sink, TableEnd) else Capability.PRODUCE)
+    if request.dead_letter is not None:
+        ground.require("dead_letter", Capability.PRODUCE)
+    return Order(request.to_document(), request.guarantee)
