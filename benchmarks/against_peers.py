@@ -1,7 +1,8 @@
 """Measure the platform beside other model servers, in one run of the driver that `--bench` names (run.py, load.lua).
 
     BENCH_VENVS=… BENCH_DATA=… python benchmarks/against_peers.py --bench ../shared/bench [--peers fastapi,mlserver,…]
-        [--rounds 3] [--seconds 5] [--cells w1_json,…] [--table build/peers.jsonl]
+        [--rounds 3] [--seconds 5] [--cells w1_json,…] [--out build/peers.jsonl]
+    python benchmarks/against_peers.py --publish build/peers.jsonl      # into docs/performance.md, with a plot
 
 A fresh platform is started, with three pipelines of two replicas each; every request is checked against a token of at
 most a minute's life and logged, as always. The driver knows a target by one address, and each pipeline has its own:
@@ -19,8 +20,9 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import peers_page  # type: ignore[import-not-found]  # these two lie beside this file
 import pyarrow as pa
-from main_job import fresh_home, ours  # type: ignore[import-not-found]  # lies beside this file
+from main_job import fresh_home, ours  # type: ignore[import-not-found]
 
 from wallaroo.framework import Framework
 
@@ -33,14 +35,20 @@ FORMS = {"bettong": f"?dataset.exclude[]=in&{METADATA}", "bettong+in": f"?{METAD
 
 def main() -> None:
     asked = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    asked.add_argument("--bench", type=Path, required=True, help="the folder of run.py")
+    asked.add_argument("--bench", type=Path, help="the folder of run.py; needed unless --publish is given")
     asked.add_argument("--peers", default=PEERS, help="comma-separated targets beside ours; empty for ours alone")
     asked.add_argument("--rounds", default="3")
     asked.add_argument("--seconds", default="5")
     asked.add_argument("--cells", default=",".join(cell for cells in CELLS.values() for cell in cells))
     asked.add_argument("--out", type=Path, default=ROOT / "build" / "peers.jsonl")
     asked.add_argument("--table", type=Path, help="only print the tables of such a file")
+    asked.add_argument("--publish", type=Path, nargs="+", help="only write the page from the lines of such files")
     options = asked.parse_args()
+    if options.publish:
+        peers_page.write(options.publish)
+        return
+    if options.bench is None:
+        asked.error("--bench is needed: the folder of run.py")
     sys.path.insert(0, str(options.bench.resolve()))
     import run  # type: ignore[import-not-found]  # the driver
 
