@@ -25,7 +25,7 @@ SECRET = "s3cr€t & long/enough?"  # what no text may show; not a word that sta
 TIMEOUT_S = 30.0
 
 CORE = ("SQLITE", "DUCKDB", "FILE", "HTTP")
-SERVICES = ("POSTGRES", "MARIADB", "S3", "GCS", "AZURE")
+SERVICES = ("POSTGRES", "MARIADB", "S3", "GCS", "AZURE", "BIGQUERY")
 
 
 def with_capability(capability: Capability) -> list[str]:
@@ -43,6 +43,11 @@ class Case:
         at: the query or table that stands for a name of the test's.
         put: make that table, with these rows, where the driver itself cannot write.
         kept_as: the type in which a column of another type comes back.
+        null_list: what a list that is null comes back as.
+        without: columns of ROUND_TRIP that the part which stands in for a service cannot take.
+        odd_names: a table's name and three columns', as odd as they may be.
+        mark: how a parameter is written.
+        unique_keys: whether upsert needs an index on the keys.
         wrong_login, nowhere: changes to the details that lead to a refused login, and to a host that is not there.
     """
 
@@ -52,6 +57,11 @@ class Case:
     at: Callable[[str], str] = field(default=lambda name: name)
     put: Callable[[str, pa.Table], None] | None = None
     kept_as: Callable[[pa.DataType], pa.DataType] = field(default=lambda kind: kind)
+    null_list: Any = None
+    without: tuple[str, ...] = ()
+    odd_names: tuple[str, ...] = ('"Odd; DROP TABLE x -- `name`"', 'a "b"; --', "select", "ümlaut `x`")
+    mark: str = "?"
+    unique_keys: bool = True
     wrong_login: Mapping[str, Any] | None = None
     nowhere: Mapping[str, Any] | None = None
 

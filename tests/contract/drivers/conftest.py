@@ -12,6 +12,7 @@ from contract.drivers.cases import SECRET, SERVICES, Case, new_calls
 from contract.drivers.http_server import Files, serving_files
 from services.azurite import ACCOUNT, KEY, running_azurite
 from services.azurite import CONTAINER as AZURE_CONTAINER
+from services.bigquery import BigQuery, new_key, running_bigquery
 from services.gcs import BUCKET as GCS_BUCKET
 from services.gcs import running_gcs
 from services.mariadb import MariaDb, running_mariadb
@@ -105,6 +106,7 @@ def postgres_case(postgres: Postgres, empty_postgres_url: str) -> Case:
         details,
         new_calls(),
         kept_as=kept_as,
+        mark="$1",
         wrong_login={"user": "somebody_else"},
         nowhere={"host": "nowhere.invalid"},
     )
@@ -130,6 +132,7 @@ def mariadb_case(mariadb: MariaDb) -> Case:
         mariadb.details,
         new_calls(),
         kept_as=kept_as,
+        mark="%s",
         wrong_login={"password": "wrong but secret"},
         nowhere={"host": "nowhere.invalid"},
     )
@@ -174,4 +177,29 @@ def azure_case(azurite: str) -> Case:
         new_calls(),
         wrong_login={"account_key": "d3Jvbmcga2V5IHRoYXQgaXMgYmFzZTY0"},
         nowhere={"endpoint": "http://nowhere.invalid/x"},
+    )
+
+
+@pytest.fixture(scope="session")
+def bigquery() -> Iterator[BigQuery]:
+    with running_bigquery() as server:
+        yield server
+
+
+@pytest.fixture
+def bigquery_case(bigquery: BigQuery) -> Case:
+    def kept_as(kind: pa.DataType) -> pa.DataType:
+        return pa.decimal128(38, 9) if pa.types.is_decimal(kind) else kind
+
+    return Case(
+        "BIGQUERY",
+        bigquery.details,
+        new_calls(),
+        kept_as=kept_as,
+        null_list=[],
+        without=("named",),  # the emulator takes no structs that are loaded as Arrow
+        odd_names=("`odd-name`", "select", "a b", "ümlaut"),
+        unique_keys=False,
+        wrong_login={"private_key": new_key()},
+        nowhere={"api_endpoint": "http://nowhere.invalid"},
     )

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 EVERY = pytest.mark.parametrize("case", [*CORE, *SERVICES], indirect=True)
 NETWORK = pytest.mark.parametrize("case", ["HTTP", *SERVICES], indirect=True)
-WITH_LOGIN = pytest.mark.parametrize("case", ["HTTP", "POSTGRES", "MARIADB", "AZURE"], indirect=True)
+WITH_LOGIN = pytest.mark.parametrize("case", ["HTTP", "POSTGRES", "MARIADB", "AZURE", "BIGQUERY"], indirect=True)
 BROWSING = pytest.mark.parametrize("case", with_capability(Capability.BROWSE), indirect=True)
 WRITING = pytest.mark.parametrize("case", with_capability(Capability.WRITE), indirect=True)
 UPSERTING = pytest.mark.parametrize("case", with_capability(Capability.UPSERT), indirect=True)
@@ -189,9 +189,11 @@ ROUND_TRIP = pa.table(
 
 @EVERY
 def test_types_come_back_as_they_went(case: Case) -> None:
-    rows = case.read(case.make(ROUND_TRIP))
+    went = ROUND_TRIP.drop_columns(list(case.without))
 
-    for column in ROUND_TRIP.schema:
+    rows = case.read(case.make(went))
+
+    for column in went.schema:
         wanted, came = case.kept_as(column.type), rows.schema.field(column.name).type
         assert same_type(came, wanted), f"{column.name} came as {came}"
     for name in ("whole", "part", "text", "day", "raw"):
@@ -203,7 +205,7 @@ def test_types_come_back_as_they_went(case: Case) -> None:
     if pa.types.is_string(rows["forecast"].type):
         assert rows["forecast"].to_pylist() == ["[1.0,2.5]", "[]", None]
     else:
-        assert rows["forecast"].to_pylist() == ROUND_TRIP["forecast"].to_pylist()
+        assert rows["forecast"].to_pylist() == [[1.0, 2.5], [], case.null_list]
 
 
 @EVERY
@@ -302,8 +304,9 @@ def test_upsert_refuses_keys_that_are_none(case: Case) -> None:
         case.write(table, pa.table({"day": ["mon"], "sales": [2.0]}), "upsert")
     with pytest.raises(BadInput, match="no key column"):
         case.write(table, pa.table({"day": ["mon"], "sales": [2.0]}), "upsert", "week")
-    with pytest.raises(BadInput, match="no unique index"):
-        case.write(table, pa.table({"day": ["mon"], "sales": [2.0]}), "upsert", "day")
+    if case.unique_keys:
+        with pytest.raises(BadInput, match="no unique index"):
+            case.write(table, pa.table({"day": ["mon"], "sales": [2.0]}), "upsert", "day")
     other = case.at(new_name())
     with pytest.raises(BadInput, match="'day' holds nulls"):
         case.write(other, pa.table({"day": ["mon", None], "sales": [2.0, 3.0]}), "upsert", "day")
@@ -322,8 +325,8 @@ def test_rows_whose_columns_the_table_lacks_are_refused_with_the_names(case: Cas
 
 @UPSERTING
 def test_names_are_quoted_whatever_they_are(case: Case) -> None:
-    strange = '"Odd; DROP TABLE x -- `name`"'
-    rows = pa.table({'a "b"; --': [1], "select": [2], "ümlaut `x`": [3]})
+    strange, *columns = case.odd_names
+    rows = pa.table({name: [place] for place, name in enumerate(columns)})
 
     case.write(strange, rows)
     case.write(strange, rows.slice(0, 1), WriteMode.REPLACE)
@@ -334,9 +337,8 @@ def test_names_are_quoted_whatever_they_are(case: Case) -> None:
 @UPSERTING
 def test_values_are_bound_as_parameters(case: Case) -> None:
     table = case.make(pa.table({"n": [1, 2, 3], "s": ["a", "x' OR '1'='1", None]}))
-    mark = {"POSTGRES": "$1", "MARIADB": "%s"}.get(case.kind, "?")
 
-    rows = case.read(f"SELECT n FROM {table} WHERE s = {mark}", "x' OR '1'='1")
+    rows = case.read(f"SELECT n FROM {table} WHERE s = {case.mark}", "x' OR '1'='1")
 
     assert rows.to_pydict() == {"n": [2]}
 
@@ -441,7 +443,7 @@ def told_by(case: Case, query: str) -> list[str]:
     raise AssertionError("it should have failed")
 
 
-@pytest.mark.parametrize("case", ["POSTGRES", "MARIADB", "S3", "AZURE", "HTTP"], indirect=True)
+@pytest.mark.parametrize("case", ["POSTGRES", "MARIADB", "S3", "AZURE", "HTTP", "BIGQUERY"], indirect=True)
 def test_secrets_may_be_references_that_resolve_where_the_work_is_done(case: Case) -> None:
     info = case.calls.info(case.kind)
     assert info is not None

@@ -41,7 +41,7 @@ def require(kind: str, driver: type[Driver], needed: Capability) -> None:
 
 def installed(driver: type[Driver]) -> bool:
     """Whether the libraries it needs are there. None of them is imported."""
-    return all(importlib.util.find_spec(name) is not None for name in driver.needs)
+    return all(_there(name) for name in driver.needs)
 
 
 def check_installed(driver: type[Driver]) -> None:
@@ -51,3 +51,10 @@ def check_installed(driver: type[Driver]) -> None:
             f"The driver for {driver.types[0]} needs libraries that are not installed on the platform.",
             f'Ask the operator to run: pip install "bettong[{driver.extra}]"' if driver.extra else "",
         )
+
+
+def _there(name: str) -> bool:
+    try:
+        return importlib.util.find_spec(name) is not None
+    except ModuleNotFoundError:  # the package around it is missing, too
+        return False

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from pydantic import AliasChoices, Field, SecretStr
+from pydantic import Field
 
+from bettong.drivers.google_login import Account, ServiceAccountDetails
 from bettong.drivers.objects import BucketDetails, BucketDriver, Place, endpoint_parts
 from bettong.errors import BadInput
 
@@ -18,25 +18,15 @@ if TYPE_CHECKING:
     from bettong.drivers.gcs_tree import GcsTree
 
 PUBLIC = "https://storage.googleapis.com"
-TOKENS = "https://oauth2.googleapis.com/token"
 
 
-class GcsDetails(BucketDetails):
+class GcsDetails(BucketDetails, ServiceAccountDetails):
     bucket: str
-    client_email: str = ""
-    private_key: SecretStr = SecretStr("")
-    private_key_id: str = ""
-    token_uri: str = TOKENS
-    service_account: SecretStr = Field(
-        SecretStr(""),
-        validation_alias=AliasChoices("service_account", "service_account_json"),
-        description="The service account's JSON as one text, instead of its fields.",
-    )
     anonymous: bool = Field(False, description="For buckets that everyone may read.")
 
     def place(self) -> Place:
         host, port, secure = endpoint_parts(self.endpoint or PUBLIC)
-        account = None if self.anonymous else self._account()
+        account = None if self.anonymous else self._login()
 
         @contextmanager
         def tree(egress: Egress, timeout_s: float) -> Iterator[GcsTree]:
@@ -47,22 +37,11 @@ class GcsDetails(BucketDetails):
 
         return Place(host, port, secure, tree)
 
-    def _account(self) -> dict[str, Any]:
-        """The login: `client_email`, `private_key`, `private_key_id` and `token_uri`."""
-        found = {
-            "client_email": self.client_email,
-            "private_key": self.private_key.get_secret_value(),
-            "private_key_id": self.private_key_id,
-            "token_uri": self.token_uri,
-        }
-        if whole := self.service_account.get_secret_value():
-            try:
-                found |= {name: str(value) for name, value in json.loads(whole).items() if name in found}
-            except (ValueError, AttributeError):
-                raise BadInput("service_account is not a service account's JSON.", "Paste the whole file.") from None
-        if not found["client_email"] or not found["private_key"]:
+    def _login(self) -> Account:
+        account = self.account()
+        if account is None:
             raise BadInput("The GCS details hold no service account.", "Give its JSON's fields, or anonymous.")
-        return found
+        return account
 
 
 class GcsDriver(BucketDriver):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import tempfile
-import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
@@ -13,6 +12,7 @@ from urllib.parse import quote, urlencode
 from bettong.domain.drivers import Entry
 from bettong.drivers import web
 from bettong.drivers.files import checked
+from bettong.drivers.google_login import Account, Tokens
 from bettong.drivers.objects import last_part
 from bettong.drivers.trees import HIDDEN
 from bettong.errors import BadInput, BettongError, Conflict, NotFound, Unavailable
@@ -27,20 +27,19 @@ SCOPE = "https://www.googleapis.com/auth/devstorage.read_write"
 READ_BYTES = 4 * 2**20
 SEND_BYTES = 2**20
 MAX_LIST_BYTES = 64 * 2**20
-_FORM = "application/x-www-form-urlencoded"
 
 
 @contextmanager
 def opened(
-    endpoint: str, bucket: str, prefix: str, account: Mapping[str, str] | None, egress: Egress, timeout_s: float
+    endpoint: str, bucket: str, prefix: str, account: Account | None, egress: Egress, timeout_s: float
 ) -> Iterator[GcsTree]:
     """The bucket's tree, its connections closed at the end. Without an account nobody is said to be asking."""
     with web.Client(egress, timeout_s) as client:
-        yield GcsTree(client, endpoint.rstrip("/"), bucket, prefix, _Tokens(client, account) if account else None)
+        yield GcsTree(client, endpoint.rstrip("/"), bucket, prefix, Tokens(client, account, SCOPE) if account else None)
 
 
 class GcsTree:
-    def __init__(self, client: web.Client, endpoint: str, bucket: str, prefix: str, tokens: _Tokens | None) -> None:
+    def __init__(self, client: web.Client, endpoint: str, bucket: str, prefix: str, tokens: Tokens | None) -> None:
         self._client, self._tokens, self._prefix = client, tokens, checked(prefix)
         self._objects = f"{endpoint}/storage/v1/b/{quote(bucket, safe='')}/o"
         self._uploads = f"{endpoint}/upload/storage/v1/b/{quote(bucket, safe='')}/o"
@@ -178,52 +177,6 @@ class _Object(io.RawIOBase):
         space[: len(data)] = data
         self._at += len(data)
         return len(data)
-
-
-class _Tokens:
-    """Access tokens of a service account, each for as long as it holds."""
-
-    def __init__(self, client: web.Client, account: Mapping[str, str]) -> None:
-        self._client, self._account = client, account
-        self._token, self._until = "", 0.0
-
-    def current(self) -> str:
-        if time.time() > self._until - 60:
-            self._token, life_s = self._ask()
-            self._until = time.time() + life_s
-        return self._token
-
-    def _ask(self) -> tuple[str, float]:
-        import jwt
-
-        now = int(time.time())
-        claims = {
-            "iss": self._account["client_email"],
-            "scope": SCOPE,
-            "aud": self._account["token_uri"],
-            "iat": now,
-            "exp": now + 3600,
-        }
-        key = self._account["private_key"].replace("\\n", "\n")
-        try:
-            signed = jwt.encode(claims, key, "RS256", {"kid": self._account["private_key_id"]})
-        except (ValueError, TypeError, jwt.PyJWTError):
-            raise BadInput(
-                "The private key of the service account is none.", "Paste it whole, from its JSON."
-            ) from None
-        body = urlencode({"grant_type": "urn:ietf:params:oauth:grant-type:jwt-bearer", "assertion": signed}).encode()
-        address, headers = web.parse(self._account["token_uri"]), {"content-type": _FORM}
-        headers["content-length"] = str(len(body))
-        with self._client.send("POST", address, headers, body, max_bytes=web.MAX_SMALL_BYTES) as answer:
-            if answer.status != 200:
-                raise BadInput(
-                    "Google refuses the login of this service account.", "Check that its key is still valid."
-                )
-            try:
-                found = json.loads(b"".join(answer.chunks))
-                return str(found["access_token"]), float(found.get("expires_in", 3600))
-            except (ValueError, KeyError, TypeError):
-                raise Unavailable("The token service gives an answer that is none.", "Check token_uri.") from None
 
 
 def _taken(path: str) -> Conflict:
