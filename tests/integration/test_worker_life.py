@@ -158,7 +158,10 @@ def test_a_model_that_ends_its_process_or_socket_fails_its_own_request_only(
 
 @pytest.mark.parametrize(
     ("order", "words"),
-    [("none", "returned None"), ("few", r"'say' \(string\): 0 rows were returned for 1 rows")],
+    [
+        ("none", "Model 'tried' failed: process_data returned None"),
+        ("few", r"'say' \(string\): 0 rows were returned for 1 rows"),
+    ],
 )
 def test_a_model_that_returns_what_it_should_not_is_told_and_lives(
     environment: Path, tmp_path: Path, order: str, words: str
@@ -170,6 +173,19 @@ def test_a_model_that_returns_what_it_should_not_is_told_and_lives(
             await runner.predict(say(order))
         assert (await runner.predict(say("next"))).equals(say("next"))
         assert runner.observed().restarts == 0
+        await runner.close()
+
+    asyncio.run(story())
+
+
+def test_what_a_model_raised_is_told_with_the_command_that_shows_its_traceback(
+    environment: Path, tmp_path: Path
+) -> None:
+    async def story() -> None:
+        runner = runner_for(OBEDIENT, environment, tmp_path / "rental-forecast-1")
+        await runner.start()
+        with pytest.raises(ModelFailed, match="bettong logs --deployment rental-forecast-1 --model tried"):
+            await runner.predict(say("none"))
         await runner.close()
 
     asyncio.run(story())
@@ -444,6 +460,7 @@ def test_a_trial_whose_made_up_row_fails_is_no_error_but_a_report(environment: P
 
     assert error == ""
     assert any("A made-up row failed; it may not suit the model." in line and "unknown word" in line for line in lines)
+    assert not any("bettong logs" in line for line in lines), "nothing is deployed that would have such a log"
 
 
 def test_a_trial_of_a_model_that_does_not_load_fails_with_its_words_and_reports_its_log(

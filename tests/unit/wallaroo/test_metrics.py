@@ -139,7 +139,7 @@ def test_without_a_value_there_is_no_quantile() -> None:
 def test_it_shows_itself_as_a_table_and_escapes_names() -> None:
     seen = PipelineMetrics(document(**{"<b>&x": histogram(0, 4, total=6_000_000)}))
 
-    assert "rental-5: 9 × 200, 1 × 400; 18 rows since 2026-01-01 00:00:00 UTC; 1 replicas" in repr(seen)
+    assert "rental-5: 9 × 200, 1 × 400; 18 rows since 2026-01-01 00:00:00 UTC; 1 replica" in repr(seen)
     assert "1.5" in repr(seen)
     assert "&lt;b&gt;&amp;x" in seen._repr_html_()
     assert "<b>&x" not in seen._repr_html_()

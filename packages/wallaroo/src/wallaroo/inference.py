@@ -117,7 +117,8 @@ def read_file(filename: str | Path, data_format: str | None) -> Any:
         return _records_in(path)
     raise TypeError(
         f"'{path.name}' is neither .json nor .arrow, and data_format is {data_format!r}. "
-        "Pass data_format='pandas-records', 'custom-json' or 'arrow'."
+        "Pass data_format='pandas-records', 'custom-json' or 'arrow'; what is neither (CSV, Parquet), read into a "
+        "DataFrame and pass to infer()."
     )
 
 

@@ -160,8 +160,9 @@ class PipelineMetrics:
     def _summary(self) -> str:
         answers = ", ".join(f"{n} × {status}" for status, n in self.requests().items()) or "no request yet"
         began = self.since().strftime("%Y-%m-%d %H:%M:%S")
-        replicas = len(self._document["replicas"])
-        return f"{self.label()}: {answers}; {self.rows()} rows since {began} UTC; {replicas} replicas"
+        count = len(self._document["replicas"])
+        replicas = "1 replica" if count == 1 else f"{count} replicas"
+        return f"{self.label()}: {answers}; {self.rows()} rows since {began} UTC; {replicas}"
 
     def _repr_html_(self) -> str:
         return f"<p>{html.escape(self._summary())}</p>{grid(COLUMNS, self._shown())}"

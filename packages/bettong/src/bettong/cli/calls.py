@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -19,17 +20,27 @@ if TYPE_CHECKING:
     from bettong.settings import Settings
 
 CALL_TIMEOUT_S = 60.0
+WHOLE = 200  # characters of a first sentence: click cuts it at 45 otherwise
 
 
 class Teaching(click.Group):
-    """A group that answers a mistyped command with the commands there are, and our errors with two sentences."""
+    """A group that lists its commands with whole sentences, answers a mistyped one with the commands there are, and our
+    errors with two sentences."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        commands = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, one.get_short_help_str(limit=WHOLE)) for name, one in commands if one])
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
         try:
             return super().resolve_command(ctx, args)
         except click.UsageError:
-            known = ", ".join(self.list_commands(ctx))
-            raise click.UsageError(f"There is no command '{args[0]}'. The commands are: {known}.", ctx) from None
+            known = self.list_commands(ctx)
+            near = difflib.get_close_matches(args[0], known, n=1)
+            meant = f"Did you mean '{near[0]}'? " if near else ""
+            problem = f"There is no command '{args[0]}'. {meant}The commands are: {', '.join(known)}."
+            raise click.UsageError(problem, ctx) from None
 
     def invoke(self, ctx: click.Context) -> Any:
         try:

@@ -88,7 +88,8 @@ def _last_line(log: Path, began_at: int) -> str:
     with log.open("rb") as file:
         file.seek(began_at)
         lines = file.read().decode(errors="replace").split("\n")
-    return next((line.strip() for line in reversed(lines) if line.strip()), "it wrote nothing")
+    last = next((line.strip() for line in reversed(lines) if line.strip()), "it wrote nothing")
+    return last.removeprefix("Error: ")  # it is told as part of an error
 
 
 @contextlib.contextmanager

@@ -44,6 +44,8 @@ def up() -> None:
     found, started = launch.up(settings.home, compose.child_environment(settings))
     state = "started" if started else "was running already"
     click.echo(f"bettong {found.version} {state} at {found.url} (home {settings.home}).")
+    for warning in call(settings, found, "GET", "/v1/api/platform/status")["warnings"]:
+        click.echo(f"Warning: {warning}")
 
 
 @cli.command()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import logging
 import os
@@ -93,11 +94,20 @@ def _listen(settings: Settings) -> socket.socket:
         except OSError as refused:
             listener.close()
             if attempt == len(wanted) - 1:
-                raise Unavailable(
-                    f"Port {port} on {settings.host} cannot be listened on ({refused.strerror}).",
-                    "Free it, or give another one with --port.",
-                ) from refused
+                raise _not_listening(settings.host, port, refused) from refused
     raise AssertionError("unreachable: the last attempt returns or raises")
+
+
+def _not_listening(host: str, port: int, refused: OSError) -> Unavailable:
+    if isinstance(refused, socket.gaierror) or refused.errno == errno.EADDRNOTAVAIL:
+        return Unavailable(
+            f"'{host}' is no address of this machine ({refused.strerror}).",
+            "Give one that is with --host or BETTONG_HOST: 127.0.0.1, or 0.0.0.0 for all of its networks.",
+        )
+    return Unavailable(
+        f"Port {port} on {host} cannot be listened on ({refused.strerror}).",
+        "Free it, or give another one with --port.",
+    )
 
 
 def _shown(host: str) -> str:

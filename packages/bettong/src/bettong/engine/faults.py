@@ -34,7 +34,11 @@ class Fault(Exception):
 
 
 def null_fault(at: int) -> Fault:
-    return Fault(at, NULLS, "Give every field a value of its type in every row.")
+    return Fault(
+        at,
+        NULLS,
+        "Give every field a value of its type in every row. A DataFrame sends NaN as null, an Arrow table keeps it.",
+    )
 
 
 def check_columns(found: Sequence[str], expected: Sequence[str], where: str = "The body") -> None:

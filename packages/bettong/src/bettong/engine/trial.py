@@ -66,7 +66,7 @@ async def _try_row(runner: PythonRunner) -> str:
     except TimeoutError:
         return f"A made-up row was not answered within {ROW_TIMEOUT_S:g} s; it may not suit the model."
     except BettongError as failed:
-        return f"A made-up row failed; it may not suit the model. {failed}"
+        return f"A made-up row failed; it may not suit the model. {failed.problem}"
     return f"A made-up row was answered in {(time.monotonic() - began) * 1000:.0f} ms."
 
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from bettong.engine.workers.frames import Encoded
 
+NO_FIT = "Misfit"  # what `mac` calls an answer that does not fit its schema: a name for it, not for people
 DRAIN_S = 1.0  # between the end of a worker's process and the end of its socket, whichever comes first
 GONE_S = 10.0
 
@@ -254,10 +255,11 @@ class Supervisor:
         self._timers.add(timer)
 
     def _raised(self, error: str, message: str) -> ModelFailed:
-        words = f"{error}: {message}" if message else error
+        words = message if error == NO_FIT else f"{error}: {message}" if message else error
+        deployment = self._plan.log_file.parent.name
         return ModelFailed(
             f"Model '{self._name}' failed: {words.rstrip('.')}.",
-            "The traceback is in its log: bettong logs --deployment LABEL --model MODEL.",
+            f"The traceback is in its log: bettong logs --deployment {deployment} --model {self._name}.",
         )
 
     @staticmethod
