@@ -75,7 +75,8 @@ def job(state: str = "succeeded", **more: Any) -> dict[str, Any]:
     record = {
         "id": JOB_ID,
         "state": state,
-        "request": {"pipeline_version": UUIDS[2]},
+        "created_at": "2026-01-02T12:00:00+00:00",
+        "request": {"pipeline_id": 4, "pipeline_version": UUIDS[2]},
         "progress": None,
         "result": result() if state == "succeeded" else None,
         "error": "",
@@ -245,6 +246,24 @@ def test_without_waiting_there_is_no_result_yet(pipeline: Pipeline, platform: St
     assert repr(replay) == f"Replay('{JOB_ID}', pending)"
     with pytest.raises(RuntimeError, match=r"The replay is running and has no result. Call wait\(\) first."):
         _ = replay.agreement
+
+
+def test_replays_of_the_pipeline_can_be_had_again(pipeline: Pipeline, platform: StubPlatform) -> None:
+    other = job()["job"] | {"request": {"pipeline_id": 5, "pipeline_version": UUIDS[2]}}
+    platform.on(f"{JOBS}/list", {"jobs": [job("running")["job"], other, job()["job"]]})
+
+    replays = pipeline.replays()
+
+    assert platform.calls(f"{JOBS}/list")[0].json == {"workspace_id": 8, "kind": "replay", "limit": 1000}
+    assert [replay._record["state"] for replay in replays] == ["running", "succeeded"]
+    assert replays[1].result["equal"] == 3
+    assert "75.00%" in repr(replays)
+    assert "<table>" in replays._repr_html_()
+
+
+def test_a_replay_that_was_cancelled_before_it_began_has_no_result(client: Client) -> None:
+    with pytest.raises(RuntimeError, match=r"is cancelled and has no result\. Ask for another one\."):
+        _ = Replay(client, job("cancelled")["job"]).result
 
 
 # --- what came of it ------------------------------------------------------------------------------------------------

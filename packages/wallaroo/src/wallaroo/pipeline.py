@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from wallaroo.engine_config import AnyAcceleration, Architecture
     from wallaroo.metrics import PipelineMetrics
     from wallaroo.model_version import ModelVersion
-    from wallaroo.replay import Replay
+    from wallaroo.replay import Replay, ReplayList
     from wallaroo.workspace import Workspace
 
 __all__ = ["ModelStep", "Pipeline", "PipelineList"]
@@ -431,6 +431,10 @@ class Pipeline(StepEditing, Object):
         }
         logs.wait_until_logged(self._client, self._topic(None), self._last_inference_ms(None))
         return replay.start(self._client, request, wait)
+
+    def replays(self) -> ReplayList:
+        """The replays of this pipeline that there are, newest first, also those of other people."""
+        return replay.of_pipeline(self._client, self.id(), self._workspace_id)
 
     def get_topic_name(self) -> str:
         request = {"workspace_id": self._workspace_id, "pipeline_name": self.name()}

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wallaroo import _row_streams, _times, _wait, logs
-from wallaroo._html import grid, text_grid
+from wallaroo._html import ObjectList, grid, text_grid
 from wallaroo._row_streams import Batches, Progress
 from wallaroo.object import CommunicationError, WallarooAPIError
 
@@ -30,6 +30,7 @@ SHOWN = ("column", "rows", "equal", "share", "mean_abs", "max_abs", "pearson", "
 BAR = 30  # characters
 AWAY_S = 120.0  # for how long the platform may not answer while it is waited for
 PIECE_TIMEOUT_S = 120.0
+LISTED = 1000
 DEFAULT_ROWS, PLOTTED_ROWS = 100, 2_000
 
 
@@ -83,13 +84,15 @@ class Replay:
         """All that was counted, as the platform has it.
 
         Raises:
-            RuntimeError: there is nothing yet; or it was cancelled before it began.
+            ReplayError: it failed, and why.
+            RuntimeError: there is nothing yet, or it was cancelled before it began.
         """
         record = self._record if self._record["state"] in ENDED else self._fresh()
         if record["state"] == "failed":
             raise ReplayError(record["error"])
         if record["result"] is None:
-            raise RuntimeError(f"The replay is {record['state']} and has no result. Call wait() first.")
+            next_step = "Ask for another one." if record["state"] in ENDED else "Call wait() first."
+            raise RuntimeError(f"The replay is {record['state']} and has no result. {next_step}")
         result: dict[str, Any] = record["result"]
         return result
 
@@ -287,6 +290,24 @@ class Replay:
         return Batches(answer, progress)
 
 
+class ReplayList(ObjectList[Replay]):
+    columns = ("id", "created", "version", "state", "compared", "equal", "share")
+    empty = "(no replays)"
+
+    def _row(self, item: Replay) -> Sequence[Any]:
+        record, result = item._record, item._record["result"] or {}
+        share = result.get("share")
+        return [
+            item.id(),
+            self._date(_times.parse(record["created_at"])),
+            item.version(),
+            record["state"],
+            result.get("compared"),
+            result.get("equal"),
+            None if share is None else f"{share:.2%}",
+        ]
+
+
 class _Waiting:
     """A wait for a job, with a bar for a person and two lines for a script's log."""
 
@@ -330,6 +351,13 @@ def start(client: Client, request: Mapping[str, Any], wait: bool) -> Replay:
     """Have a replay made; with `wait`, the one that has ended."""
     replay = Replay(client, client._transport.post(f"{ROOT}/replay", request)["job"])
     return replay.wait() if wait else replay
+
+
+def of_pipeline(client: Client, pipeline_id: int, workspace_id: int) -> ReplayList:
+    """Those that there are, newest first."""
+    request = {"workspace_id": workspace_id, "kind": "replay", "limit": LISTED}
+    jobs = client._transport.post(f"{ROOT}/list", request)["jobs"]
+    return ReplayList(client, (Replay(client, job) for job in jobs if job["request"]["pipeline_id"] == pipeline_id))
 
 
 def moment(name: str, given: datetime) -> str:
