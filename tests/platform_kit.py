@@ -35,8 +35,10 @@ from bettong.secrets.signing import Signer, open_signer
 from bettong.services.connection_use import ConnectionUse
 from bettong.services.connection_versions import ConnectionVersions
 from bettong.services.connections import ConnectionService
-from bettong.services.deployments import DeploymentService, Place
+from bettong.services.deployment_specs import DeploymentSpecs, Place
+from bettong.services.deployments import DeploymentService
 from bettong.services.identity import IdentityService
+from bettong.services.jobs import JobService
 from bettong.services.key_rotation import KeyRotation
 from bettong.services.log_queries import LogQueryService
 from bettong.services.logs import LogService
@@ -249,29 +251,33 @@ def _services(
     usage = ModelUsage(stores.deployments, stores.pipelines)
     workspaces = WorkspaceService(stores.workspaces, stores.users, stores.models, stores.pipelines)
     connections = ConnectionService(stores.connections, workspaces, ring, stores.audit, stores.jobs, now)
+    place = Place(
+        log_folder=home / "logs",
+        deployments_folder=home / "deployments",
+        public_key=signer.public_key,
+        arch="x86",
+        settings=settings,
+    )
+    specs = DeploymentSpecs(stores.pipelines, stores.models, stores.workspaces, packager, ring, place)
     deployments = DeploymentService(
         stores.deployments,
         stores.pipelines,
         stores.models,
         stores.workspaces,
         usage,
-        packager,
+        specs,
         runtime,
         ring,
-        Place(
-            log_folder=home / "logs",
-            deployments_folder=home / "deployments",
-            public_key=signer.public_key,
-            arch="x86",
-            settings=settings,
-        ),
+        place,
     )
     logs = LogService(SegmentLogReader(home / "logs"), stores.pipelines, stores.workspaces)
+    identity = IdentityService(stores.users, stores.workspaces, signer, stores.audit, now)
+    connection_use = ConnectionUse(connections, stores.connections, drivers, stores.audit, now)
     return Services(
-        identity=IdentityService(stores.users, stores.workspaces, signer, stores.audit, now),
+        identity=identity,
         workspaces=workspaces,
         connections=connections,
-        connection_use=ConnectionUse(connections, stores.connections, drivers, stores.audit, now),
+        connection_use=connection_use,
         connection_versions=ConnectionVersions(
             connections, stores.connections, drivers, ring, stores.jobs, stores.audit
         ),
@@ -300,6 +306,19 @@ def _services(
         logs=logs,
         log_queries=LogQueryService(logs, LogSql(home / "logs", package_folder("bettong-mac") / "_launch.py")),
         metrics=MetricsService(stores.deployments, stores.pipelines, runtime, stores.models.unfinished),
+        jobs=JobService(
+            stores.jobs,
+            workspaces,
+            stores.pipelines,
+            stores.deployments,
+            specs,
+            connections,
+            connection_use,
+            logs,
+            identity,
+            home / "jobs",
+            now,
+        ),
     )
 
 

@@ -11,7 +11,7 @@ from platform_kit import Api, Platform, open_platform
 
 from bettong.secrets.details import open_details
 from bettong.secrets.keyring import KEY_FILE, KeyRing, open_ring
-from bettong.services.deployments import binding
+from bettong.services.deployment_specs import binding
 from bettong.services.engine_configs import opened
 
 if TYPE_CHECKING:

@@ -48,6 +48,14 @@ NAMING: dict[str, Callable[[Things], Things]] = {
     "/status/get_deployment": lambda t: {"name": f"rental-{t['deployment']}"},
     "/admin/get_pipeline_external_url": lambda t: {"workspace_id": t["workspace"], "pipeline_name": "rental"},
     "/admin/get_pipeline_internal_url": lambda t: {"workspace_id": t["workspace"], "pipeline_name": "rental"},
+    "/jobs/infer_batch": lambda t: {
+        "pipeline_id": t["pipeline"],
+        "source": t["end"],
+        "sink": {**t["end"], "table": "t"},
+    },
+    "/jobs/infer_stream": lambda t: {"pipeline_id": t["pipeline"], "source": t["end"], "sink": t["end"]},
+    "/jobs/replay": lambda t: {"pipeline_id": t["pipeline"]},
+    "/jobs/list": lambda t: {"workspace_id": t["workspace"]},
     "/logs/sql": lambda t: {"query": "select 1 from logs('rental')", "workspace_id": t["workspace"]},
     "/metrics/pipeline": lambda t: {"pipeline_id": t["pipeline"]},
     "/plateau/get_topic_name": lambda t: {"pipeline_pk_id": t["pipeline"]},
@@ -95,6 +103,11 @@ OWN = {
 }
 # Tried below by hand: multipart, the engine's error shape, and paths that hold a name.
 BY_HAND = {
+    "/jobs/{job_id}",  # these in test_jobs.py
+    "/jobs/{job_id}/cancel",
+    "/jobs/{job_id}/log",
+    "/jobs/{job_id}/rejects",
+    "/jobs/{job_id}/result",
     "/connections/write",  # in test_connections.py
     "/models/upload",
     "/models/upload_and_convert",
@@ -129,6 +142,7 @@ def things(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Api, Plat
                 "version_uuid": version.version,
                 "deployment": row.id,
                 "connection": connection.id,
+                "end": {"connection_id": connection.id},
             },
         )
 
@@ -156,7 +170,10 @@ def test_a_stranger_cannot_tell_what_is_hidden_from_what_is_not_there(
     path: str, things: tuple[Api, Platform, Things]
 ) -> None:
     api, _, of_bob = things
-    nowhere = {key: 9_999 if isinstance(value, int) else "0" * 36 for key, value in of_bob.items()}
+    nowhere: Things = {
+        key: 9_999 if isinstance(value, int) else "0" * 36 for key, value in of_bob.items() if key != "end"
+    }
+    nowhere["end"] = {"connection_id": nowhere["connection"]}
 
     hidden = api.post("eve", API + path, NAMING[path](of_bob)).json()
     absent = api.post("eve", API + path, NAMING[path](nowhere)).json()

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from bettong.engine.nursery import Nursery
     from bettong.jobs.loop import Loop
     from bettong.jobs.packaging import PackagingQueue
+    from bettong.jobs.queue import JobQueue
     from bettong.secrets.keyring import KeyRing
     from bettong.services.platform import Services
 
@@ -39,6 +40,7 @@ log = logging.getLogger("bettong.compose")
 
 WATCH_EVERY_S = 5.0
 MAINTAIN_EVERY_S = 60.0
+MAINTAIN_NICENESS = 10  # inference first; a tenth of a busy processor still compacts more than most pipelines log
 BOUND_TEXT_LOGS_EVERY_S = 10.0
 MAX_DESCRIPTORS = 65536
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
@@ -154,6 +156,7 @@ class Platform:
     app: FastAPI
     services: Services
     queue: PackagingQueue
+    job_queue: JobQueue
     loops: tuple[Loop, ...]
     close: Callable[[], None]
     on_stop: Callable[[Callable[[], None]], None]
@@ -161,6 +164,7 @@ class Platform:
     def start_jobs(self) -> None:
         """Begin the work beside the requests. Deployments that should run and do not are started by the first watch."""
         self.queue.start()
+        self.job_queue.start()
         for loop in self.loops:
             loop.start()
 
@@ -214,8 +218,11 @@ def build(settings: Settings, nursery: Nursery, *, url: str, instance: str, star
     from bettong.artifacts.store import open_artifacts
     from bettong.engine.trial import WorkerTrial
     from bettong.engine.workers.process import describe_sandbox
+    from bettong.jobs.attempt import Means
+    from bettong.jobs.kinds import Programs
     from bettong.jobs.loop import Loop
     from bettong.jobs.packaging import PackagingQueue
+    from bettong.jobs.queue import JobQueue
     from bettong.logstore.compaction import maintain
     from bettong.logstore.reader import SegmentLogReader
     from bettong.logstore.sql import LogSql, SqlLimits
@@ -229,8 +236,10 @@ def build(settings: Settings, nursery: Nursery, *, url: str, instance: str, star
     from bettong.services.connection_use import ConnectionUse
     from bettong.services.connection_versions import ConnectionVersions
     from bettong.services.connections import ConnectionService
-    from bettong.services.deployments import DeploymentService, Place
+    from bettong.services.deployment_specs import DeploymentSpecs, Place
+    from bettong.services.deployments import DeploymentService
     from bettong.services.identity import IdentityService
+    from bettong.services.jobs import JobService
     from bettong.services.key_rotation import KeyRotation
     from bettong.services.log_queries import LogQueryService
     from bettong.services.logs import LogService
@@ -238,6 +247,7 @@ def build(settings: Settings, nursery: Nursery, *, url: str, instance: str, star
     from bettong.services.models import ModelService
     from bettong.services.pipelines import PipelineService
     from bettong.services.platform import PlatformFacts, Services
+    from bettong.services.private_deployments import PrivateDeployments
     from bettong.services.text_logs import bound
     from bettong.services.usage import ModelUsage
     from bettong.services.workspaces import WorkspaceService
@@ -263,26 +273,46 @@ def build(settings: Settings, nursery: Nursery, *, url: str, instance: str, star
     runtime = LocalRuntime(home / "deployments", settings.run_folder, nursery.launch)
     usage = ModelUsage(stores.deployments, stores.pipelines)
     workspaces = WorkspaceService(stores.workspaces, stores.users, stores.models, stores.pipelines)
+    place = Place(home / "logs", home / "deployments", signer.public_key, arch, settings)
+    specs = DeploymentSpecs(stores.pipelines, stores.models, stores.workspaces, packager, ring, place)
     deployments = DeploymentService(
         stores.deployments,
         stores.pipelines,
         stores.models,
         stores.workspaces,
         usage,
-        packager,
+        specs,
         runtime,
         ring,
-        Place(home / "logs", home / "deployments", signer.public_key, arch, settings),
+        place,
     )
     identity = IdentityService(stores.users, stores.workspaces, signer, stores.audit, _now)
     connections = ConnectionService(stores.connections, workspaces, ring, stores.audit, stores.jobs, _now)
     drivers = _drivers(settings)
     logs = LogService(SegmentLogReader(home / "logs"), stores.pipelines, stores.workspaces)
+    connection_use = ConnectionUse(connections, stores.connections, drivers, stores.audit, _now)
+    jobs = JobService(
+        stores.jobs,
+        workspaces,
+        stores.pipelines,
+        stores.deployments,
+        specs,
+        connections,
+        connection_use,
+        logs,
+        identity,
+        home / "jobs",
+        _now,
+        wake=lambda: job_queue.wake(),
+    )
+    private = PrivateDeployments(
+        specs, stores.deployments, stores.pipelines, runtime, signer, home / "deployments", _now
+    )
     services = Services(
         identity=identity,
         workspaces=workspaces,
         connections=connections,
-        connection_use=ConnectionUse(connections, stores.connections, drivers, stores.audit, _now),
+        connection_use=connection_use,
         connection_versions=ConnectionVersions(
             connections, stores.connections, drivers, ring, stores.jobs, stores.audit
         ),
@@ -320,14 +350,19 @@ def build(settings: Settings, nursery: Nursery, *, url: str, instance: str, star
             ),
         ),
         metrics=MetricsService(stores.deployments, stores.pipelines, runtime, stores.models.unfinished),
+        jobs=jobs,
     )
     queue = PackagingQueue(services.models.unfinished, services.models.package)
+    job_queue = JobQueue(
+        Means(stores.jobs, jobs, private, drivers, Programs(), home / "jobs", home / "logs"), _server_name(home)
+    )
     loops = (
         Loop("watch", _recover_then_watch(deployments), every_s=WATCH_EVERY_S),
         Loop(
             "log-maintenance",
             lambda: maintain(home / "logs", time.time(), settings.log.bytes_per_topic, settings.log.days),
             every_s=MAINTAIN_EVERY_S,
+            niceness=MAINTAIN_NICENESS,
         ),
         Loop("text-logs", lambda: bound(home), every_s=BOUND_TEXT_LOGS_EVERY_S),
     )
@@ -336,6 +371,7 @@ def build(settings: Settings, nursery: Nursery, *, url: str, instance: str, star
 
     def stop(keep_deployments: bool) -> None:
         _stop_loops(loops)
+        job_queue.stop()
         if not keep_deployments:
             _stop_all(runtime, home / "deployments")
         for callback in stopping:
@@ -343,6 +379,7 @@ def build(settings: Settings, nursery: Nursery, *, url: str, instance: str, star
 
     def close() -> None:
         queue.stop()
+        job_queue.stop()
         _stop_loops(loops)
         drivers.close()
         stores.close()
@@ -359,7 +396,7 @@ def build(settings: Settings, nursery: Nursery, *, url: str, instance: str, star
         warnings=lambda: [*key_problems, *services.connections.unreadable_reasons(), *deployments.log_problems()],
         log=settings.log,
     )
-    return Platform(create_app(services, settings, facts), services, queue, loops, close, stopping.append)
+    return Platform(create_app(services, settings, facts), services, queue, job_queue, loops, close, stopping.append)
 
 
 def _drivers(settings: Settings) -> DriverProcesses:
@@ -448,6 +485,11 @@ def _recover_then_watch(deployments: Any) -> Callable[[], None]:
 def _stop_loops(loops: tuple[Loop, ...]) -> None:
     for loop in loops:
         loop.stop()
+
+
+def _server_name(home: Path) -> str:
+    """Of this server and those that follow it in its home, also where several share a database."""
+    return f"{machine.node()}:{home}"
 
 
 def _owner_token(home: Path) -> str:

@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from bettong.domain.batching import DynamicBatching
+from bettong.domain.identity import AUDIENCE
 from bettong.errors import BadInput
 
 if TYPE_CHECKING:
@@ -144,7 +145,8 @@ class ModelSpec:
 class DeploymentSpec:
     """The deployment file: all that a host and its replicas are told. Written by a runtime, read by the engine.
 
-    `public_key` (base64, raw Ed25519) verifies access tokens. `log_folder` takes the inference log. `models` are those
+    `public_key` (base64, raw Ed25519) verifies access tokens, which must be for `audience`. `log_folder` takes the
+    inference log; "" keeps none. `known_as` is the label of one that is private to a job. `models` are those
     that the steps name, each version once, in step order. `hosts` are the Host headers taken besides loopback names and
     the bound address.
     """
@@ -178,10 +180,12 @@ class DeploymentSpec:
     threads: int = 1  # of one model in one replica, its share of the cores at most
     steps: tuple[dict[str, Any], ...] = ()  # documents of spec 5.1; none: a step for each model
     shadow_waits: bool = True  # whether an answer waits for challengers
+    audience: str = AUDIENCE
+    known_as: str = ""
 
     @property
     def label(self) -> str:
-        return f"{self.name}-{self.deployment_id}"
+        return self.known_as or f"{self.name}-{self.deployment_id}"
 
     def to_json(self) -> str:
         return json.dumps({"format": SPEC_FORMAT, **asdict(self)}, indent=1)

@@ -10,6 +10,9 @@ if TYPE_CHECKING:
     from datetime import datetime
 
 
+AUDIENCE = "bettong"  # of access tokens: the server and every replica that callers may reach
+
+
 @dataclass(frozen=True, slots=True)
 class User:
     """A person or a program that owns things. `id` is a UUID text."""

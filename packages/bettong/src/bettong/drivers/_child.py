@@ -6,29 +6,22 @@ It says nothing but frames, keeps nothing, and ends when the server does.
 from __future__ import annotations
 
 import os
-import resource
 import sys
-import threading
-from importlib import import_module
 from typing import TYPE_CHECKING, Any, cast
 
+from bettong.drivers import hygiene
+
 if TYPE_CHECKING:
-    from bettong.domain.drivers import Driver
     from bettong.drivers.frames import Line
     from bettong.drivers.opening import Opening
 
-_PR_SET_DUMPABLE = 4
-
 
 def main(incoming: int, outgoing: int, life: int) -> None:
-    _say_nothing()
-    _leave_no_dump()
-    threading.Thread(target=_end_with_the_server, args=(life,), daemon=True).start()
-    _keep_pandas_out()
+    hygiene.begin(life)
 
     # All that any call needs comes before the call does: it may be waited for.
     from bettong.drivers.frames import Ended, Line, words
-    from bettong.drivers.opening import Opening  # noqa: F401
+    from bettong.drivers.handing_over import opening_of  # noqa: F401
 
     line = Line(incoming, outgoing)
     try:
@@ -42,11 +35,12 @@ def main(incoming: int, outgoing: int, life: int) -> None:
 
 def _serve(line: Line, asked: dict[str, Any]) -> None:
     from bettong.drivers.frames import Ended
+    from bettong.drivers.handing_over import opening_of
     from bettong.errors import BettongError
 
     opening: Opening | None = None
     try:
-        opening = _opening(asked)
+        opening = opening_of(asked)
         _WORK[asked["do"]](line, opening, asked)
     except (Ended, BrokenPipeError):
         raise
@@ -55,22 +49,6 @@ def _serve(line: Line, asked: dict[str, Any]) -> None:
         line.say({"failed": [error.code, clean(error.problem), clean(error.next_step)]})
     except Exception as unexpected:  # whatever a library does; its text may hold anything
         line.say({"failed": ["unavailable", _where(asked, unexpected), "Tell whoever made that driver."]})
-
-
-def _opening(asked: dict[str, Any]) -> Opening:
-    from bettong.domain.drivers import Egress
-    from bettong.drivers.opening import Opening, Reach
-    from bettong.drivers.references import ReferencePolicy
-
-    def tuples(values: dict[str, Any]) -> dict[str, Any]:
-        return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
-
-    sys.path += [folder for folder in asked["folders"] if folder not in sys.path]
-    policy = ReferencePolicy(**tuples(asked["references"]))
-    reach = Reach(Egress(**tuples(asked["egress"])), policy, asked["variables"])
-    module, _, name = asked["driver"].partition(":")
-    driver = cast("type[Driver]", getattr(import_module(module), name))
-    return Opening(asked["kind"], driver, asked["details"], reach, asked["timeout_s"])
 
 
 def _test(line: Line, opening: Opening, asked: dict[str, Any]) -> None:
@@ -139,53 +117,8 @@ def _read_request(asked: dict[str, Any]) -> Any:
 
 def _where(asked: dict[str, Any], unexpected: Exception) -> str:
     """Type and place of an error of nobody's making. Its text stays here."""
-    import traceback
-
     driver = getattr(sys.modules.get(asked["driver"].partition(":")[0]), "__file__", None)
-    frames = list(traceback.extract_tb(unexpected.__traceback__))
-    frame = next((frame for frame in reversed(frames) if frame.filename == driver), frames[-1])
-    place = f"{os.path.basename(frame.filename)}, line {frame.lineno}"
-    return f"The driver for {asked['kind']} failed unexpectedly ({type(unexpected).__name__} in {place})."
-
-
-def _end_with_the_server(life: int) -> None:
-    """Nothing is ever written to this pipe: it can be read when the server is gone."""
-    os.read(life, 1)
-    os._exit(1)
-
-
-class _NoPandas:
-    """A finder that answers for pandas alone: there is none."""
-
-    def find_spec(self, name: str, path: object = None, target: object = None) -> None:
-        if name == "pandas":
-            raise ModuleNotFoundError(name=name)
-
-
-def _keep_pandas_out() -> None:
-    """pyarrow imports pandas, when it is installed, to look at the first list it is given: a quarter of a second that
-    no driver has use for. It asks once; drivers of others may import pandas for themselves afterwards."""
-    finder: Any = _NoPandas()
-    sys.meta_path.insert(0, finder)
-    import pyarrow as pa
-
-    pa.array([0])
-    sys.meta_path.remove(finder)
-
-
-def _say_nothing() -> None:
-    """What libraries print may hold anything: nobody gets to see it."""
-    nowhere = os.open(os.devnull, os.O_RDWR)
-    for descriptor in (0, 1, 2):
-        os.dup2(nowhere, descriptor)
-
-
-def _leave_no_dump() -> None:
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    if sys.platform == "linux":  # the limit does not hold where dumps are piped to a program
-        import ctypes
-
-        ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+    return f"The driver for {asked['kind']} failed unexpectedly ({hygiene.place_of(unexpected, driver)})."
 
 
 if __name__ == "__main__":

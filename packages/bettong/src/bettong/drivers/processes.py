@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import threading
 from contextlib import contextmanager
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -22,10 +21,10 @@ from bettong.domain.drivers import (
     WriteRequest,
     WriteResult,
 )
-from bettong.drivers import references
 from bettong.drivers.abilities import require
 from bettong.drivers.arrow_forms import one_row, plain_reader
 from bettong.drivers.child_process import ChildProcess
+from bettong.drivers.handing_over import handed_over
 from bettong.drivers.ready import Ready
 from bettong.errors import BadInput, Unavailable
 
@@ -77,6 +76,19 @@ class DriverProcesses:
     def close(self) -> None:
         """End the process that waits, if one does. Calls that run go on."""
         self._ready.close()
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Of a process that uses connections: of the server's variables, the few that it needs to run."""
+        return {**{name: self._environment[name] for name in _BASE if name in self._environment}, **_FIXED}
+
+    def handed_over(self, kind: str, details: Mapping[str, Any], timeout_s: float) -> dict[str, Any]:
+        """What a process of its own, such as a job's, is told to open a connection by itself. It holds secrets.
+
+        Raises:
+            BadInput: the type has no driver, or a reference in the details is none.
+        """
+        return handed_over(self._registry, self._egress, self._policy, self._environment, kind, details, timeout_s)
 
     def info(self, kind: str) -> DriverInfo | None:
         return self._registry.info(kind)
@@ -134,18 +146,7 @@ class DriverProcesses:
     def _child(
         self, kind: str, details: Mapping[str, Any], timeout_s: float, asked: dict[str, Any]
     ) -> Iterator[ChildProcess]:
-        driver = self._registry.driver(kind)
-        words = {
-            **asked,
-            "kind": kind.upper(),
-            "driver": f"{driver.__module__}:{driver.__qualname__}",
-            "folders": list(self._registry.folders),
-            "details": dict(details),
-            "egress": asdict(self._egress),
-            "references": asdict(self._policy),
-            "variables": references.variables_for(details, self._policy, self._environment),
-            "timeout_s": timeout_s,
-        }
+        words = {**asked, **self.handed_over(kind, details, timeout_s)}
         if not self._turns.acquire(timeout=timeout_s):
             raise Unavailable("Too many connections are being used at once.", "Try again in a moment.")
         try:
@@ -160,8 +161,7 @@ class DriverProcesses:
             self._turns.release()
 
     def _start(self) -> ChildProcess:
-        base = {name: self._environment[name] for name in _BASE if name in self._environment}
-        return ChildProcess({**base, **_FIXED})
+        return ChildProcess(self.environment)
 
 
 def _packed(parameters: tuple[Any, ...]) -> str:

@@ -186,7 +186,7 @@ class _Replica:
                 runner = Batching(runner, model.batching)
             self._runners.append(runner)
         program = Program(self._spec, self._runners)
-        verifier = TokenVerifier(self._spec.public_key)
+        verifier = TokenVerifier(self._spec.public_key, audience=self._spec.audience)
         try:
             async with asyncio.TaskGroup() as starts:
                 for runner in self._runners:

@@ -15,13 +15,12 @@ from typing import TYPE_CHECKING
 import jwt
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from bettong.domain.identity import Principal
+from bettong.domain.identity import AUDIENCE, Principal
 from bettong.errors import BadInput, Unauthenticated
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-AUDIENCE = "bettong"
 MAX_LIFE_S = 60
 CLOCK_LEEWAY_S = 5  # how far the signer's clock may run ahead of ours; it never lengthens a token's life
 MAX_TOKEN_BYTES = 16 * 2**10
@@ -36,6 +35,7 @@ class TokenVerifier:
 
     Args:
         public_key: base64 of the raw 32 bytes of an Ed25519 public key.
+        audience: whom tokens must be for.
         clock: seconds since the epoch, now.
 
     Raises:
@@ -43,7 +43,12 @@ class TokenVerifier:
     """
 
     def __init__(
-        self, public_key: str, *, clock: Callable[[], float] = time.time, max_cached: int = MAX_CACHED
+        self,
+        public_key: str,
+        *,
+        audience: str = AUDIENCE,
+        clock: Callable[[], float] = time.time,
+        max_cached: int = MAX_CACHED,
     ) -> None:
         try:
             self._key = Ed25519PublicKey.from_public_bytes(base64.b64decode(public_key, validate=True))
@@ -51,7 +56,7 @@ class TokenVerifier:
             raise BadInput(
                 "The public key for access tokens is not an Ed25519 key.", "Give base64 of its 32 raw bytes."
             ) from broken
-        self._clock = clock
+        self._audience, self._clock = audience, clock
         self._max_cached = max_cached
         self._verified: dict[bytes, tuple[Principal, float]] = {}
 
@@ -86,7 +91,7 @@ class TokenVerifier:
                 token,
                 self._key,
                 algorithms=["EdDSA"],
-                audience=AUDIENCE,
+                audience=self._audience,
                 # times are checked below, by the clock we were given
                 options={
                     "require": ["sub", "iat", "exp"],

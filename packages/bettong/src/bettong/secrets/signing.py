@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from bettong.domain.identity import Principal
+from bettong.domain.identity import AUDIENCE, Principal
 from bettong.errors import BadInput, Unauthenticated
 from bettong.secrets.files import make_once, read_private
 
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
-AUDIENCE = "bettong"
 MAX_LIFE_S = 60
 KEY_FILE = "signing.pem"
 
@@ -49,8 +48,11 @@ class Signer:
     def __reduce__(self) -> NoReturn:
         raise TypeError("A signer stays in its process: it is not pickled or copied.")
 
-    def mint(self, principal: Principal, now: datetime, life_s: int = MAX_LIFE_S) -> str:
-        """A token that proves `principal` (its origin aside) from `now`, aware, for 1 to 60 seconds."""
+    def mint(self, principal: Principal, now: datetime, life_s: int = MAX_LIFE_S, *, audience: str = AUDIENCE) -> str:
+        """A token that proves `principal` (its origin aside) from `now`, aware, for 1 to 60 seconds.
+
+        With another `audience` it holds at the one deployment that is private to it, and nowhere else.
+        """
         if not 1 <= life_s <= MAX_LIFE_S:
             raise ValueError(f"An access token lives 1 to {MAX_LIFE_S} s, not {life_s}.")
         claims: dict[str, Any] = {
@@ -58,7 +60,7 @@ class Signer:
             "email": principal.email,
             "adm": principal.is_admin,
             "ws": sorted(principal.workspace_ids),
-            "aud": AUDIENCE,
+            "aud": audience,
             "iat": int(now.timestamp()),
             "exp": int(now.timestamp()) + life_s,
         }

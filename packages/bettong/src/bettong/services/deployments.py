@@ -9,22 +9,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from bettong.domain.deployments import DeploymentSpec, parse_engine_config
-from bettong.domain.logs import topic_of
-from bettong.domain.models import is_native
-from bettong.domain.steps import models_of, parse_steps
-from bettong.errors import BadInput, BettongError, NotFound, Unavailable
+from bettong.errors import BadInput, BettongError, NotFound
 from bettong.services.deployment_search import DeploymentSearch
+from bettong.services.deployment_specs import binding
 from bettong.services.deployment_status import compose_status, log_problems
-from bettong.services.engine_configs import masked, opened, sealed, sidekick_cpus, sidekick_env, wanted_arch
-from bettong.services.model_specs import model_spec
-from bettong.services.step_checks import check_steps
+from bettong.services.engine_configs import masked, sealed
 from bettong.services.text_logs import tail
 from bettong.services.workspaces import scope_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from bettong.domain.deployments import Deployment, Observed
     from bettong.domain.identity import Principal
@@ -34,13 +28,12 @@ if TYPE_CHECKING:
         DeploymentStore,
         Keyring,
         ModelStore,
-        Packager,
         PipelineStore,
         Runtime,
         WorkspaceStore,
     )
+    from bettong.services.deployment_specs import DeploymentSpecs, Place
     from bettong.services.usage import ModelUsage
-    from bettong.settings import Settings
 
 log = logging.getLogger("bettong.deployments")
 
@@ -61,17 +54,6 @@ class DeploymentFacts:
     port: int
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where the engines write and what they are told of the platform. `public_key` is base64 of the raw key."""
-
-    log_folder: Path
-    deployments_folder: Path
-    public_key: str
-    arch: str
-    settings: Settings
-
-
 class DeploymentService:
     """One target per deployment at a time: deploy, undeploy and the watch of one wait for each other."""
 
@@ -82,14 +64,14 @@ class DeploymentService:
         models: ModelStore,
         workspaces: WorkspaceStore,
         usage: ModelUsage,
-        packager: Packager,
+        specs: DeploymentSpecs,
         runtime: Runtime,
         keyring: Keyring,
         place: Place,
     ) -> None:
         self._rows, self._pipelines, self._models, self._workspaces = rows, pipelines, models, workspaces
         self._search, self._usage = DeploymentSearch(rows, pipelines), usage
-        self._packager, self._runtime, self._keyring, self._place = packager, runtime, keyring, place
+        self._specs, self._runtime, self._keyring, self._place = specs, runtime, keyring, place
         self._locks: defaultdict[int, threading.RLock] = defaultdict(threading.RLock)
         self._locks_guard = threading.Lock()
         self._log_problems: list[str] = []
@@ -124,7 +106,7 @@ class DeploymentService:
                 "This release deploys each pipeline under its own name; leave pipeline_name out.",
             )
         config = engine_config or {}
-        self._check(pipeline.name, version, config)
+        self._specs.check(pipeline.name, version, config)
         with self._lock(pipeline.id):
             before = self._rows.of_pipeline(pipeline.id)
             kept = sealed(config, before.engine_config if before else {}, self._keyring, binding(pipeline.id))
@@ -233,7 +215,7 @@ class DeploymentService:
         for replica in observed.replicas if observed else ():
             if replica.pipeline_version not in models:
                 old = self._pipelines.version_by_uuid(replica.pipeline_version)
-                models[replica.pipeline_version] = self._models_of(old)
+                models[replica.pipeline_version] = self._specs.models_of(old)
         return compose_status(facts, observed, models, self._faults.get(row.id))
 
     def of_pipeline(self, principal: Principal, workspace_id: int, pipeline_name: str) -> DeploymentFacts:
@@ -247,7 +229,7 @@ class DeploymentService:
     def facts(self, row: Deployment) -> DeploymentFacts:
         """What answers tell of a row. Rights are the caller's of this method to check."""
         version = None if row.pipeline_version_id is None else self._pipelines.version(row.pipeline_version_id)
-        models = self._models_of(version)
+        models = self._specs.models_of(version)
         configs = self._models.configs([m.id for m in models])
         return DeploymentFacts(
             deployment=replace(row, engine_config=masked(row.engine_config)),
@@ -288,7 +270,7 @@ class DeploymentService:
     def _start(self, row: Deployment) -> Deployment:
         """Hand a row to the runtime; the row with the port that it has now. The caller holds its lock."""
         try:
-            self._runtime.deploy(self._spec(row))
+            self._runtime.deploy(self._specs.of(row))
             observed = self._observe(row)
         except Exception as fault:
             self._faults[row.id] = str(fault) if isinstance(fault, BettongError) else "an error inside the platform"
@@ -309,102 +291,3 @@ class DeploymentService:
 
     def _observe(self, row: Deployment) -> Observed | None:
         return self._runtime.observe(row.id, row.label)
-
-    def _check(self, pipeline: str, version: PipelineVersion, config: dict[str, Any]) -> None:
-        steps = parse_steps(version.definition)
-        if not steps:
-            raise BadInput(
-                f"Pipeline version {version.version} has no steps.", "Add a model step, such as add_model_step(model)."
-            )
-        wanted = parse_engine_config(config)
-        arch = wanted_arch(config) or self._place.arch
-        if arch != self._place.arch:
-            raise BadInput(
-                f"Deployment config asks for architecture '{arch}'.",
-                f"This machine runs '{self._place.arch}'; leave arch() out.",
-            )
-        models = self._models_of(version)
-        for model in models:
-            sidekick_env(config, model.uid)
-            sidekick_cpus(config, model.uid)
-            if model.status.value != "ready":
-                why = f" ({model.error_summary})" if model.error_summary else ""
-                raise BadInput(
-                    f"Model version '{model.uid}' is not ready: its status is {model.status.value}{why}.",
-                    "Wait until it is ready, or upload a version that loads.",
-                )
-            if model.arch != arch:
-                raise BadInput(
-                    f"Model version '{model.uid}' is for architecture '{model.arch}', this machine runs '{arch}'.",
-                    "Upload it again for this architecture.",
-                )
-        configs = self._models.configs([m.id for m in models])
-        check_steps(pipeline, steps, models, configs, waits=wanted.shadow_waits)
-
-    def _spec(self, row: Deployment) -> DeploymentSpec:
-        if row.pipeline_version_id is None:
-            raise Unavailable(f"Deployment {row.label} names no pipeline version.", "Deploy the pipeline again.")
-        version = self._pipelines.version(row.pipeline_version_id)
-        models = self._models_of(version)
-        configs = self._models.configs([m.id for m in models])
-        wanted, settings = parse_engine_config(row.engine_config), self._place.settings
-        limits = settings.limits
-        config = opened(row.engine_config, self._keyring, binding(row.pipeline_id))
-        return DeploymentSpec(
-            deployment_id=row.id,
-            name=row.name,
-            workspace_id=row.workspace_id,
-            workspace_name=self._workspaces.get(row.workspace_id).name,
-            pipeline_id=row.pipeline_id,
-            pipeline_version=version.version,
-            generation=row.generation,
-            replicas=wanted.replicas,
-            cpus=wanted.cpus,
-            threads=wanted.threads,
-            steps=tuple(version.definition["steps"]),
-            shadow_waits=wanted.shadow_waits,
-            models=tuple(
-                model_spec(
-                    m,
-                    configs[m.id],
-                    self._packager.folder_of(m),
-                    None if is_native(m.framework) else self._packager.environment_of(m),
-                    load_timeout_s=wanted.load_timeout_s,
-                    env=sidekick_env(config, m.uid),
-                    cpus=sidekick_cpus(config, m.uid),
-                )
-                for m in models
-            ),
-            public_key=self._place.public_key,
-            log_folder=str(self._place.log_folder),
-            topic=topic_of(row.workspace_id, row.name),
-            host=settings.host,
-            port=row.port,
-            hosts=settings.allowed_hosts,
-            max_body_bytes=limits.max_body_bytes,
-            head_timeout_s=limits.head_timeout_s,
-            body_idle_timeout_s=limits.body_idle_timeout_s,
-            keep_alive_timeout_s=limits.keep_alive_timeout_s,
-            request_timeout_s=limits.request_timeout_s,
-            max_queued_requests=limits.max_queued_requests,
-            max_logged_row_bytes=settings.log.max_row_bytes,
-            on_log_full=settings.log.on_full,
-        )
-
-    def _models_of(self, version: PipelineVersion | None) -> tuple[ModelVersion, ...]:
-        """The models that a version's steps name, each once, in order."""
-        found = []
-        for ref in models_of(parse_steps(version.definition)) if version else ():
-            model = self._models.version_by_uuid(ref.version)
-            if model is None:
-                raise NotFound(
-                    f"The pipeline names a version of model '{ref.name}' that is gone.",
-                    "Build the step with a version that the model list shows.",
-                )
-            found.append(model)
-        return tuple(found)
-
-
-def binding(pipeline_id: int) -> str:
-    """What the variables of a pipeline's workers are sealed for: copied to another one they do not open."""
-    return f"deployment-of-pipeline/{pipeline_id}"

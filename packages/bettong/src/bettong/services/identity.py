@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from bettong.domain.identity import AuditEvent, Principal
-from bettong.errors import BadInput, Conflict, NotFound, Unauthenticated
+from bettong.errors import BadInput, Conflict, Forbidden, NotFound, Unauthenticated
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -158,6 +158,20 @@ class IdentityService:
         self._record(principal, "user.token", user)  # first: no token without a word
         self._users.add_token(user.id, _hash(token), label)
         return token, user
+
+    def acting_for(self, user_id: str, origin: str) -> Principal:
+        """The Principal of a user for whom the platform itself works, with the rights that the user has now.
+
+        Raises:
+            Forbidden: the user is gone, or switched off.
+        """
+        try:
+            user = self._users.get(user_id)
+        except NotFound:
+            user = None
+        if user is None or not user.enabled:
+            raise Forbidden("The user who made this is deactivated, or gone.", "Have somebody else make it anew.")
+        return self._principal(user, origin)
 
     def principal_of(self, email: str, origin: str) -> Principal:
         """The Principal for a user who is known by other means than a token: the person at the command line."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 from bettong.domain.identity import AuditEvent
 from bettong.errors import BadInput, NotFound, Unavailable
 from bettong.secrets.details import is_of_old_form, open_details, seal_details
-from bettong.services.deployments import binding
+from bettong.services.deployment_specs import binding
 from bettong.services.engine_configs import has_sealed, resealed, sealed_values
 
 if TYPE_CHECKING:

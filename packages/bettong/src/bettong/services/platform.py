@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from bettong.services.connections import ConnectionService
     from bettong.services.deployments import DeploymentService
     from bettong.services.identity import IdentityService
+    from bettong.services.jobs import JobService
     from bettong.services.key_rotation import KeyRotation
     from bettong.services.log_queries import LogQueryService
     from bettong.services.logs import LogService
@@ -38,6 +39,7 @@ class Services:
     logs: LogService
     log_queries: LogQueryService
     metrics: MetricsService
+    jobs: JobService
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,77 @@
+"""What callers send to have a job made. What the kinds want of each field is checked where the kinds are known."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict, Field
+
+from bettong.api.connection_requests import Query
+from bettong.api.requests import Body, Id, Name
+
+Number = Annotated[float, Field(strict=False)]
+
+
+class End(Body):
+    """A connection, and what of it is read or written."""
+
+    model_config = ConfigDict(strict=True, extra="allow", protected_namespaces=())
+
+    connection_id: Name
+
+
+class Source(End):
+    query: Query = Field(
+        "", description="What the driver's page says: SQL, a table, a path; empty: what the details name."
+    )
+    parameters: list[Any] = Field(default=[], description="Values for the query's placeholders.")
+
+
+class Sink(End):
+    table: Query
+    mode: Literal["append", "replace", "upsert"] = "append"
+
+
+class JobBody(Body):
+    model_config = ConfigDict(strict=True, extra="allow", protected_namespaces=())
+
+    pipeline_id: Id
+    pipeline_version: Name | None = Field(
+        None, description="A version's UUID; without it the deployed one, or the newest."
+    )
+
+    def asked(self) -> dict[str, Any]:
+        """As it was sent, with defaults."""
+        return self.model_dump()
+
+
+class InferBatch(JobBody):
+    source: Source
+    sink: Sink
+    map: dict[Name, Name] = Field(default={}, description="Columns of the source by columns of the model.")
+    keys: list[Name] = Field(
+        default=[], description="Columns of the source that tell rows apart; they are written too."
+    )
+    outputs: dict[Name, Name] | None = Field(None, description="Columns of answers by columns of the sink; null: all.")
+    lineage: bool = Field(False, description="Write job and versions beside each row.")
+    max_rejects: Annotated[int, Field(ge=0, le=2**53)] = 0
+
+
+class InferStream(JobBody):
+    source: End
+    sink: End
+    dead_letter: End | None = None
+    keep: list[Name] = Field(default=[], description="Fields of a message that stand in its answer too.")
+
+
+class Replay(JobBody):
+    topic: Name | None = None
+    start: Name | None = Field(None, description="ISO-8601 with offset; included.")
+    end: Name | None = Field(None, description="ISO-8601 with offset; not included.")
+    limit: Annotated[int, Field(ge=1, le=2**53)] | None = None
+    tolerance: Number | None = None
+
+
+class JobsList(Body):
+    workspace_id: Id | None = None
+    kind: Literal["infer_batch", "infer_stream", "replay"] | None = None
+    unended: bool = False
+    limit: Annotated[int, Field(ge=1, le=1000)] = 100

@@ -1,0 +1,205 @@
+"""The queue of jobs: claim what is to be done, have an attempt made at it, apply what came of that."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from bettong.domain.jobs import JobKind, JobState
+from bettong.errors import BettongError
+from bettong.jobs.attempt import Attempt
+from bettong.jobs.loop import Loop
+from bettong.jobs.verdicts import Again, Finish, verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from bettong.domain.jobs import Job
+    from bettong.jobs.attempt import Means
+
+log = logging.getLogger("bettong.jobs")
+
+LEASE_S = 30.0
+RENEW_EVERY_S = 10.0
+LOOK_EVERY_S = 1.0
+IDLE_LOOK_EVERY_S = 5.0  # jobs that another server let go of; ours wake us
+STOP_TIMEOUT_S = 15.0
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """How many jobs of some kinds run at once."""
+
+    kinds: frozenset[JobKind]
+    at_once: int
+
+
+PLACES = (
+    Places(frozenset({JobKind.INFER_BATCH, JobKind.REPLAY}), 2),
+    Places(frozenset({JobKind.INFER_STREAM}), 8),
+)
+
+
+class JobQueue:
+    """Works through unended jobs, oldest first, each in a thread and a process.
+
+    What is to be done stands in the store alone: a job whose server was killed is claimed again by the next one, at
+    once by one of the same name.
+
+    Args:
+        server: names this server over its restarts, and no other one.
+        now_s: seconds of a clock that only moves forward.
+    """
+
+    def __init__(
+        self,
+        means: Means,
+        server: str,
+        *,
+        places: tuple[Places, ...] = PLACES,
+        now_s: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._means, self._server, self._places, self._now_s = means, server, places, now_s
+        self._running: dict[str, Running] = {}
+        self._failures: dict[str, int] = {}
+        self._lock = threading.Lock()
+        self._woken = threading.Event()
+        self._begun = self._stopping = False
+        self._next_look_s = 0.0
+        self._loop = Loop("job-queue", self.round, every_s=LOOK_EVERY_S)
+
+    def start(self) -> None:
+        self._loop.start()
+
+    def wake(self) -> None:
+        """There is a new job, or one is to be cancelled."""
+        self._woken.set()
+        self._loop.wake()
+
+    def stop(self) -> None:
+        """Claim nothing more, have running jobs stop where it is safe, and let go of them. Twice is no error."""
+        if self._stopping:
+            return
+        self._stopping = True
+        self._loop.stop()
+        running = self._now_running()
+        for each in running:
+            each.attempt.go_down()
+        until = time.monotonic() + STOP_TIMEOUT_S
+        for each in running:
+            each.thread.join(max(0.0, until - time.monotonic()))
+        for each in self._now_running():
+            each.attempt.lose()
+            each.thread.join(STOP_TIMEOUT_S)
+        if self._begun:
+            self._means.store.release(self._server)
+
+    def round(self) -> None:
+        """One look at what runs and at what is to be done. The first one lets go of what the last run of this server
+        held, and stops deployments whose job has ended."""
+        if not self._begun:
+            self._begin()
+        woken = self._woken.is_set()
+        self._woken.clear()
+        now = self._now_s()
+        for each in self._now_running():
+            self._renew(each, now)
+        if woken or self._running or now >= self._next_look_s:
+            self._next_look_s = now + IDLE_LOOK_EVERY_S
+            self._claim(now)
+
+    def _begin(self) -> None:
+        store = self._means.store
+        if held := store.release(self._server):
+            log.info("jobs_found_again count=%d", held)
+        unended = [job.id for job in store.all(None, unended=True)]
+        for label in self._means.deployments.stop_leftovers(unended):
+            log.warning("stopped_leftover deployment=%s", label)
+        self._begun = True
+
+    def _renew(self, each: Running, now: float) -> None:
+        job, store = each.attempt.job, self._means.store
+        current: Job | None
+        if now >= each.renew_s:
+            each.renew_s = now + RENEW_EVERY_S
+            current = store.renew(job.id, job.attempts, lease_s=LEASE_S)
+        else:
+            current = store.get(job.id)
+        if current is None or current.attempts != job.attempts:
+            each.attempt.lose()
+        elif current.cancel_asked:
+            each.attempt.cancel()
+
+    def _claim(self, now: float) -> None:
+        for place in self._places:
+            while not self._stopping and self._count(place) < place.at_once:
+                job = self._means.store.claim(self._server, lease_s=LEASE_S, kinds=place.kinds)
+                if job is None:
+                    break
+                self._begin_attempt(job, now)
+
+    def _begin_attempt(self, job: Job, now: float) -> None:
+        attempt = Attempt(job, self._means)
+        thread = threading.Thread(target=self._run, args=(attempt,), name=f"bettong-job-{job.id[:8]}", daemon=True)
+        with self._lock:
+            self._running[job.id] = Running(attempt, thread, now + RENEW_EVERY_S)
+        log.info("job_starts job=%s kind=%s attempt=%d", job.id, job.kind, job.attempts)
+        thread.start()
+
+    def _run(self, attempt: Attempt) -> None:
+        try:
+            ended = attempt.run()
+            if attempt.lost:
+                return
+            job = attempt.job
+            follows = verdict(
+                ended,
+                self._failures.get(job.id, 0),
+                cancel_asked=attempt.cancel_asked,
+                going_down=attempt.going_down,
+            )
+            if isinstance(follows, Finish):
+                self._finish(job, follows)
+            elif isinstance(follows, Again):
+                self._try_again(job, follows)
+        except Exception:
+            log.exception("job_not_settled job=%s", attempt.job.id)
+        finally:
+            with self._lock:
+                self._running.pop(attempt.job.id, None)
+            self._loop.wake()
+
+    def _finish(self, job: Job, end: Finish) -> None:
+        self._failures.pop(job.id, None)
+        try:
+            self._means.deployments.stop(job.id)
+        except BettongError as fault:  # the next start of a server stops it
+            log.warning("stop_failed job=%s reason=%s", job.id, fault)
+        words = {JobState.SUCCEEDED: "It is done.", JobState.CANCELLED: "It was cancelled."}
+        self._means.store.append_log(job.id, [words.get(end.state, f"It failed: {end.error}")])
+        self._means.store.finish(job.id, job.attempts, end.state, result=end.result, error=end.error)
+        log.info("job_ends job=%s state=%s", job.id, end.state)
+
+    def _try_again(self, job: Job, again: Again) -> None:
+        """Keep the claim, unrenewed: once its lease has run out the job is claimed for the next attempt."""
+        self._failures[job.id] = again.failures
+        self._means.store.append_log(job.id, [f"{again.why} Trying again in {again.after_s:g} s."])
+        self._means.store.renew(job.id, job.attempts, lease_s=again.after_s)
+        log.warning("job_again job=%s after_s=%g reason=%s", job.id, again.after_s, again.why)
+
+    def _now_running(self) -> list[Running]:
+        with self._lock:
+            return list(self._running.values())
+
+    def _count(self, place: Places) -> int:
+        return sum(each.attempt.job.kind in place.kinds for each in self._now_running())
+
+
+@dataclass(slots=True)
+class Running:
+    attempt: Attempt
+    thread: threading.Thread
+    renew_s: float

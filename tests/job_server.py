@@ -1,0 +1,22 @@
+"""A server whose kinds of jobs are those of `job_kinds`. Run as a program it serves what BETTONG_HOME names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from bettong import compose
+from bettong.cli import server
+from bettong.domain.jobs import JobKind
+from bettong.jobs import kinds
+
+HERE = str(Path(__file__).parent)
+
+
+def main() -> None:
+    made = kinds.Programs(dict.fromkeys(JobKind, "job_kinds:stepwise"), (HERE,))
+    kinds.Programs = lambda: made  # type: ignore[assignment, misc]  # what compose asks for
+    server.serve(compose.settings_from_environment())
+
+
+if __name__ == "__main__":
+    main()
