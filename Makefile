@@ -57,7 +57,7 @@ clean: ## Remove the environment and what was built.
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache
 
 $(RUN): .ci/install.py constraints.txt $(PROJECTS)
-	$(PYTHON) .ci/install.py $(VENV) $(EDITABLE) -e "packages/bettong[notebook]"
+	$(PYTHON) .ci/install.py $(VENV) $(EDITABLE) -e "packages/bettong[notebook,sqlite,sql]"
 	touch $@
 
 $(DEV): requirements-dev.txt $(RUN)

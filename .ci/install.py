@@ -30,7 +30,8 @@ def main(folder: str, *requirements: str) -> None:
         _make_environment(folder)
     pip = _pip(python)
     print(f"Installing into {folder}; the first time takes a minute.", flush=True)
-    subprocess.run([*pip, "install", "-q", *CONSTRAINTS, "uv"], check=True)
+    # pip itself too: who activates the environment and types `pip install` means this one, and would reach another.
+    subprocess.run([*pip, "install", "-q", *CONSTRAINTS, "uv", "pip"], check=True)
     if not _by_uv(python, requirements):
         print("uv could not install them; trying again with pip.", flush=True)
         subprocess.run([*pip, "install", "-q", *CONSTRAINTS, *requirements], check=True)

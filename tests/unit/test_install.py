@@ -88,3 +88,16 @@ def test_a_pip_that_installs_from_outside_is_taken_as_it_is(
     command = install._pip(tmp_path / "bin" / "python")
 
     assert command == [sys.executable, "-m", "pip", "--python", str(tmp_path / "bin" / "python")]
+
+
+def test_the_environment_gets_a_pip_of_its_own(
+    install: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Without one, `pip install` in the activated environment would be another Python's, and install there."""
+    commands: list[list[str]] = []
+    monkeypatch.setattr(install.subprocess, "run", lambda command, **_: commands.append(command))
+    monkeypatch.setattr(install, "_by_uv", lambda *_: True)
+
+    install.main(str(tmp_path / "environment"), "numpy")
+
+    assert [words[-2:] for words in commands if "--python" in words] == [["uv", "pip"]]

@@ -218,7 +218,8 @@ def check_installed() -> None:
     """Raises BadInput when DuckDB is not there."""
     if importlib.util.find_spec("duckdb") is None:
         raise BadInput(
-            "SQL over logs needs DuckDB, which is not installed beside the platform.", "pip install 'bettong[sql]'"
+            "SQL over logs needs DuckDB, which is not installed beside the platform.",
+            "Run in its environment: pip install 'bettong[sql]'",
         )
 
 
