@@ -41,14 +41,15 @@ class Library:
 
     def make(self, script: str, folder: Path) -> Path:
         """Run one of the sample scripts; the folder that it filled."""
-        self._run([str(SAMPLES / script), str(folder)])
+        self.run([str(SAMPLES / script), str(folder)], SAMPLES)
         return folder
 
     def says(self, code: str, *arguments: object) -> Any:
         """What `code` prints, as JSON; `arguments` are its sys.argv."""
-        return json.loads(self._run(["-c", code, *map(str, arguments)]).splitlines()[-1])
+        return json.loads(self.run(["-c", code, *map(str, arguments)], SAMPLES).splitlines()[-1])
 
-    def _run(self, words: list[str]) -> str:
+    def run(self, words: list[str], folder: Path) -> str:
+        """What the interpreter prints, given these words in this folder."""
         environment = {
             "PATH": os.environ["PATH"],
             "HOME": str(self.home or self.python.parents[1]),
@@ -56,7 +57,7 @@ class Library:
         }
         command = [str(self.python), *words]
         done = subprocess.run(
-            command, cwd=SAMPLES, env=environment, capture_output=True, text=True, timeout=300, check=False
+            command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300, check=False
         )
         assert done.returncode == 0, done.stderr
         return done.stdout

@@ -1,4 +1,6 @@
-"""Every example in the docs runs: the Python and shell blocks of a page, in order, against a real platform."""
+"""Every example in the docs runs: the Python and shell blocks of a page, in order, against a real platform.
+
+Those of pages that train a model with a library of its own are run by test_model_pages.py."""
 
 from __future__ import annotations
 
@@ -10,20 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from pages import PAGES, ROOT, blocks, trains
 from platforms import EXAMPLES, new_home
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-BLOCK = re.compile(r"^```(python|sh)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\((?!https?://)([^)#]+)\)")
 NOT_HERE = "make "  # the commands that ran this test, or would run it again
-
-
-def blocks(page: Path) -> list[tuple[str, str]]:
-    return BLOCK.findall(page.read_text())
 
 
 @pytest.fixture(scope="module")
@@ -33,12 +29,14 @@ def home() -> Iterator[Path]:
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("page", [p for p in PAGES if blocks(p)], ids=lambda p: str(p.relative_to(ROOT)))
+@pytest.mark.parametrize(
+    "page", [p for p in PAGES if blocks(p) and not trains(p)], ids=lambda p: str(p.relative_to(ROOT))
+)
 def test_the_examples_of_a_page_run_in_order(page: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(EXAMPLES)
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
     names: dict[str, object] = {"__name__": "docs"}
-    for language, text in blocks(page):
+    for language, _, text in blocks(page):
         if language == "python":
             exec(compile(text, str(page), "exec"), names)
         elif not text.startswith(NOT_HERE):
