@@ -31,6 +31,14 @@ class Capability(StrEnum):
     PRODUCE = "produce"
 
 
+class ReadOrder(StrEnum):
+    """In which order a source gives its rows: what decides whether reading can go on where it stopped."""
+
+    NONE = "none"  # any
+    STABLE = "stable"  # always the same, as long as nobody changes what is read
+    KEYS = "keys"  # that of `ReadRequest.order_by`
+
+
 class Stage(StrEnum):
     """The layers of a test, in their order. One that does not apply to a driver is skipped."""
 
@@ -86,6 +94,7 @@ class DriverInfo:
     extra: str  # what to install, as in `pip install "bettong[postgres]"`; "" when it needs nothing more
     installed: bool
     rebinding_safe: bool = True  # whether the address that was checked is the one that is connected to
+    read_order: ReadOrder = ReadOrder.NONE
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,12 +114,19 @@ class Egress:
 @dataclass(frozen=True, slots=True)
 class ReadRequest:
     """`query` is SQL, a table name, a path or glob, a topic: what the driver's page says; "" means what the details
-    name. `parameters` are bound, never formatted in. `limit` counts rows; None means all."""
+    name. `parameters` are bound, never formatted in. `limit` counts rows; None means all.
+
+    A source whose order is KEYS gives the rows in the order of the columns `order_by`, and with `after` only those
+    behind these values of them, and those with a null among them, which are behind and before nothing. It takes texts
+    for the same only if their bytes are. Other sources ignore both.
+    """
 
     query: str = ""
     parameters: tuple[Any, ...] = ()
     batch_rows: int = 65_536
     limit: int | None = None
+    order_by: tuple[str, ...] = ()
+    after: tuple[Any, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +189,8 @@ class Source(Protocol):
 
 @runtime_checkable
 class Readable(Protocol):
+    """`read_order`, a ClassVar of the source, says in which order rows come; without it, in any."""
+
     def read(self, request: ReadRequest) -> pa.RecordBatchReader:
         """Stream rows, one batch in memory at a time. After an error the source can only be closed."""
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, get_args
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, SecretStr, ValidationError
 
-from bettong.domain.drivers import DriverInfo
+from bettong.domain.drivers import DriverInfo, ReadOrder
 from bettong.errors import BadInput
 
 if TYPE_CHECKING:
@@ -83,6 +83,7 @@ def describe(driver: type[Driver], types: tuple[str, ...], capabilities: frozens
         extra=driver.extra,
         installed=installed,
         rebinding_safe=driver.rebinding_safe,
+        read_order=getattr(driver.source, "read_order", ReadOrder.NONE),
     )
 
 

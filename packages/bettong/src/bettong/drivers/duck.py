@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import pyarrow as pa
 from pydantic import AliasChoices, Field
 
-from bettong.domain.drivers import Entry, ReadRequest, Stage, StageResult
+from bettong.domain.drivers import Entry, ReadOrder, ReadRequest, Stage, StageResult
 from bettong.drivers import sql, sql_errors
 from bettong.drivers.details import Details
 from bettong.drivers.layers import climb
@@ -34,6 +34,7 @@ _CONFIG: dict[str, Any] = {
     "python_enable_replacements": "false",
     "threads": "2",
 }
+_SORTING = {"memory_limit": "192MB"}  # the rest is sorted on disk
 # icu comes with the library and knows time zones. After that the door is locked: no other file, no extension and no
 # variable of ours is within reach of a query.
 _LOCK = ("LOAD icu", "SET TimeZone = 'UTC'", "SET enable_external_access = false", "SET lock_configuration = true")
@@ -48,24 +49,34 @@ class DuckDetails(Details):
 
 
 class DuckSource(SqlSink):
-    """Opens the file read-only to read, and for writing only while it writes."""
+    """Opens the file read-only to read, and for writing only while it writes: never both at once."""
+
+    read_order: ClassVar[ReadOrder] = ReadOrder.KEYS
 
     def __init__(self, details: DuckDetails, path: Path) -> None:
         self._details, self._path = details, path
         self._write: Any = None
+
+    @property
+    def path(self) -> Path:
+        """The file that reading locks for writers."""
+        return self._path
 
     def read(self, request: ReadRequest) -> pa.RecordBatchReader:
         text = request.query or self._details.table
         if not text:
             raise BadInput("Nothing says what to read.", "Send a query or a table, or name a table in the details.")
         named = sql.table_named(text)
-        connection = self._connect(read_only=True)
+        connection = self._connect(read_only=True, sorting=bool(request.order_by))
         with _translated(text):
             query = f"SELECT * FROM {sql.quoted(named)}" if named else _one_query(text)
-            if request.limit is not None and named:
+            if request.limit is not None and named and not request.order_by:
                 query += f" LIMIT {request.limit:d}"
             described = connection.execute(f"DESCRIBE {query}", list(request.parameters)).fetchall()
-            found = connection.execute(_plain(query, described), list(request.parameters))
+            order = _order(query, described, request)
+            found = connection.execute(
+                _plain(query, described, order), [*request.parameters, *(request.after or () if order else ())]
+            )
             reader = found.to_arrow_reader(min(request.batch_rows, BATCH_ROWS))
         return pa.RecordBatchReader.from_batches(reader.schema, _streamed(reader, connection, text))
 
@@ -172,13 +183,15 @@ class DuckSource(SqlSink):
         with _translated(statement):
             return self._write.execute(statement, list(parameters))
 
-    def _connect(self, *, read_only: bool) -> Any:
+    def _connect(self, *, read_only: bool, sorting: bool = False) -> Any:
         import duckdb
 
         if read_only and not self._path.is_file():
             raise NotFound(f"There is no file '{self._details.path}' on the platform's machine.", "Check the path.")
         with _translated(""):
-            connection = duckdb.connect(str(self._path), read_only=read_only, config=_CONFIG)
+            connection = duckdb.connect(
+                str(self._path), read_only=read_only, config=_CONFIG | _SORTING if sorting else _CONFIG
+            )
             for statement in _LOCK:
                 connection.execute(statement)
         return connection
@@ -229,17 +242,31 @@ def _one_query(text: str) -> str:
     return str(statements[0].query).strip().rstrip(";")
 
 
-def _plain(query: str, described: list[Any]) -> str:
-    """The query with casts for types that Arrow has no counterpart of."""
+def _order(query: str, described: list[Any], request: ReadRequest) -> str:
+    """What puts the rows of `_plain` in the order of keys."""
+    places = sql.key_places(request.order_by, [str(name) for name, *_ in described])
+    for place in places:
+        if described[place][1] in _READ_AS:
+            raise sql.inexact_key(*described[place][:2])
+    # Marks of both kinds in one query are none that DuckDB takes.
+    numbered = any(kind == "other" and value == "$" for kind, value in sql.tokens(query))
+    first = len(request.parameters) + 1
+    after = [f"CAST({f'${first + n}' if numbered else '?'} AS {described[place][1]})" for n, place in enumerate(places)]
+    return sql.in_order([f"q.c{place}" for place in places], after if request.after else (), request.limit)
+
+
+def _plain(query: str, described: list[Any], order: str = "") -> str:
+    """The query with casts for types that Arrow has no counterpart of. `order` speaks of its columns as `q.c0` and so
+    on."""
     casts = [_READ_AS.get(kind) for _, kind, *_ in described]
-    if not any(casts):
+    if not any(casts) and not order:
         return query
     columns = [
         f"CAST(q.c{n} AS {cast}) AS {sql.quoted((name,))}" if cast else f"q.c{n} AS {sql.quoted((name,))}"
         for n, ((name, *_), cast) in enumerate(zip(described, casts, strict=True))
     ]
     names = ", ".join(f"c{n}" for n in range(len(casts)))
-    return f"SELECT {', '.join(columns)} FROM (\n{query}\n) AS q({names})"
+    return f"SELECT {', '.join(columns)} FROM (\n{query}\n) AS q({names}){order}"
 
 
 def _columns(connection: Any, table: Table) -> list[tuple[str, str]]:

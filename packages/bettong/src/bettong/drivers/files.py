@@ -9,7 +9,7 @@ from uuid import uuid4
 
 import pyarrow as pa
 
-from bettong.domain.drivers import Entry, ReadRequest, WriteMode, WriteRequest, WriteResult
+from bettong.domain.drivers import Entry, ReadOrder, ReadRequest, WriteMode, WriteRequest, WriteResult
 from bettong.drivers import formats
 from bettong.drivers.formats import FormatDetails, format_of, named_format
 from bettong.errors import BadInput, NotFound
@@ -30,6 +30,7 @@ class FilesSource:
     come from folders named like `day=2024-01-01`, too."""
 
     modes: ClassVar[frozenset[WriteMode]] = frozenset({WriteMode.APPEND, WriteMode.REPLACE})
+    read_order: ClassVar[ReadOrder] = ReadOrder.STABLE  # files in the order of their names, rows in that of the files
 
     def __init__(self, tree: Tree, details: FormatDetails, default: str) -> None:
         self._tree, self._details, self._default = tree, details, default

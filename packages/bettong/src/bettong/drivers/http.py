@@ -8,7 +8,7 @@ from urllib.parse import urljoin, urlsplit
 
 from pydantic import AliasChoices, Field, SecretStr
 
-from bettong.domain.drivers import ReadRequest, Stage, StageResult
+from bettong.domain.drivers import ReadOrder, ReadRequest, Stage, StageResult
 from bettong.drivers import egress as reach
 from bettong.drivers.formats import FormatDetails, format_of, read_chunks
 from bettong.drivers.layers import climb
@@ -38,6 +38,8 @@ class HttpDetails(FormatDetails):
 
 class HttpSource:
     """Each read is one request. A query is a path below the URL, or a whole URL of the same host."""
+
+    read_order: ClassVar[ReadOrder] = ReadOrder.STABLE
 
     def __init__(self, details: HttpDetails, egress: Egress, timeout_s: float) -> None:
         self._details, self._egress, self._timeout_s = details, egress, timeout_s

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from bettong.domain.drivers import Entry, Stage, StageResult
+from bettong.domain.drivers import Entry, ReadOrder, ReadRequest, Stage, StageResult
 from bettong.drivers import egress as reach
+from bettong.drivers import mysql_tls
 from bettong.drivers import mysql_types as forms
 from bettong.drivers import sql, sql_errors
 from bettong.drivers.layers import climb
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
-    from bettong.domain.drivers import Egress, ReadRequest
+    from bettong.domain.drivers import Egress
     from bettong.drivers.sql import Table
 
 INSERT_ROWS = 5_000
@@ -44,6 +45,8 @@ class MySqlDetails(ServerDetails):
 class MySqlSource(SqlSink):
     """One connection; one stream at a time. It reads only, but for the time of a write."""
 
+    read_order: ClassVar[ReadOrder] = ReadOrder.KEYS
+
     def __init__(self, connection: Any, details: MySqlDetails) -> None:
         self._connection, self._details = connection, details
 
@@ -52,9 +55,12 @@ class MySqlSource(SqlSink):
         if not text:
             raise BadInput("Nothing says what to read.", "Send a query or a table, or name a table in the details.")
         if named := sql.table_named(text):
-            limit = f" LIMIT {request.limit:d}" if request.limit is not None else ""
+            limit = f" LIMIT {request.limit:d}" if request.limit is not None and not request.order_by else ""
             text = f"SELECT * FROM {sql.quoted(named, _MARK)}{limit}"
-        return forms.stream(self._connection, text, request.parameters, request.batch_rows, self._failed)
+        if request.order_by:
+            text = self._ordered(text.rstrip().rstrip(";"), request)
+        parameters = (*request.parameters, *(request.after or ()))
+        return forms.stream(self._connection, text, parameters, request.batch_rows, self._failed)
 
     def browse(self, path: str) -> list[Entry]:
         if not path:
@@ -168,6 +174,21 @@ class MySqlSource(SqlSink):
             (job_id, position),
         )
 
+    def _ordered(self, query: str, request: ReadRequest) -> str:
+        """The query for rows in the order of keys."""
+        looking = f"SELECT * FROM (\n{query}\n) AS q LIMIT 0"
+        described = forms.stream(self._connection, looking, request.parameters, 1, self._failed).read_all().schema
+        sql.key_places(request.order_by, described.names)
+        keys = [described.field(key) for key in request.order_by]
+        by = [forms.key(f"q.{_name(key.name)}", key) for key in keys]
+        if request.after is None:
+            after = []
+        else:
+            after = [forms.key("%s", key) for key in keys]
+            if not request.parameters:  # now that values are bound, a % of the query's own has to be doubled
+                query = query.replace("%", "%%")
+        return f"SELECT * FROM (\n{query}\n) AS q{sql.in_order(by, after, request.limit)}"
+
     def _check_unique(self, table: Table, keys: tuple[str, ...]) -> None:
         """MySQL takes any unique index for the one that was meant: see that there is one on just the keys."""
         found = self._rows(
@@ -254,6 +275,10 @@ class MySqlDriver:
                 reach.connect(known["target"], timeout_s).close()
                 return f"port {details.port} is open"
 
+            def shake_hands() -> str:
+                assert details.ssl != "disable"
+                return mysql_tls.shake_hands(known["target"], details.ssl, details.ssl_ca, timeout_s)
+
             def log_in() -> str:
                 known["source"] = stack.enter_context(_connected(details, known["target"], timeout_s))
                 return "logged in"
@@ -262,7 +287,7 @@ class MySqlDriver:
                 [
                     (Stage.DNS, look_up),
                     (Stage.TCP, connect),
-                    (Stage.TLS, None),  # it begins in the middle of the login, and its failure is told there
+                    (Stage.TLS, None if details.ssl == "disable" else shake_hands),
                     (Stage.LOGIN, log_in),
                     (Stage.PERMISSION, lambda: known["source"].rights()),
                     (Stage.SAMPLE, lambda: sql.sampled(known["source"], details.table)),
@@ -299,18 +324,9 @@ def _connected(details: MySqlDetails, target: reach.Target, timeout_s: float) ->
 
 
 def _log_in(details: MySqlDetails, target: reach.Target, timeout_s: float, *, tls: bool) -> Any:
-    import ssl
-
     import pymysql
 
-    from bettong.drivers import web
-
-    context = None
-    if tls:
-        context = web.tls_context(details.ssl_ca)
-        if details.ssl != "verify":
-            context.check_hostname = False
-            context.verify_mode = ssl.CERT_NONE
+    context = mysql_tls.context(details.ssl, details.ssl_ca) if tls and details.ssl != "disable" else None
     connection = pymysql.Connection(
         host=target.host,
         port=target.port,

@@ -66,6 +66,16 @@ def stream(
     return pa.RecordBatchReader.from_batches(schema, batches())
 
 
+def key(expression: str, column: Any) -> str:
+    """A key as an expression that only equal values have in common: collations take texts of different bytes for the
+    same. Raises BadInput for one that is not read exactly."""
+    if types.is_float32(column.type):
+        raise sql.inexact_key(column.name, "FLOAT")
+    if types.is_string(column.type):
+        return f"CAST(CONVERT({expression} USING utf8mb4) AS BINARY)"
+    return expression
+
+
 def loaded_as(kind: pa.DataType) -> Any:
     flat = scalar_form(kind)
     if flat is not None and types.is_duration(flat):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from bettong.domain.drivers import Entry, Stage, StageResult
+from bettong.domain.drivers import Entry, ReadOrder, Stage, StageResult
 from bettong.drivers import egress as reach
 from bettong.drivers import postgres_types as forms
 from bettong.drivers import sql, sql_errors
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 BATCH_BYTES = str(4 * 2**20)  # small enough that the next one is fetched while this one is on its way
 _STAGING = "_bettong_rows"
+_AFTER = "bettong.after_"  # settings of the session: values of keys
 _COLUMNS = (
     "SELECT a.attname::text AS name, format_type(a.atttypid, a.atttypmod) AS type FROM pg_attribute a "
     "WHERE a.attrelid = to_regclass($1::text) AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum"
@@ -56,6 +57,8 @@ class PostgresDetails(ServerDetails):
 class PostgresSource(SqlSink):
     """One connection; one stream at a time. It reads only, but for the time of a write."""
 
+    read_order: ClassVar[ReadOrder] = ReadOrder.KEYS
+
     def __init__(self, connection: Connection, details: PostgresDetails) -> None:
         self._connection, self._details = connection, details
 
@@ -64,12 +67,12 @@ class PostgresSource(SqlSink):
         if not text:
             raise BadInput("Nothing says what to read.", "Send a query or a table, or name a table in the details.")
         if named := sql.table_named(text):
-            limit = f" LIMIT {request.limit:d}" if request.limit is not None else ""
+            limit = f" LIMIT {request.limit:d}" if request.limit is not None and not request.order_by else ""
             text = f"SELECT * FROM {sql.quoted(named)}{limit}"
         else:
             text = text.rstrip().rstrip(";")
         described = self._connection.schema_of(text)
-        query = forms.plain_query(text, described, self._details.numeric)
+        query = forms.plain_query(text, described, self._details.numeric, self._order(described, request))
         rows = self._connection.query(
             query, request.parameters, **{"adbc.postgresql.batch_size_hint_bytes": BATCH_BYTES}
         )
@@ -166,6 +169,21 @@ class PostgresSource(SqlSink):
             "ON CONFLICT (job_id) DO UPDATE SET position = excluded.position, kept_at = now()",
             (job_id, position),
         )
+
+    def _order(self, described: pa.Schema, request: ReadRequest) -> str:
+        """What puts the rows of `forms.plain_query` in the order of keys.
+
+        The values to go on behind are bound to settings of this session: bound to the query itself they would have all
+        of its rows sent as one result, where now they are a stream.
+        """
+        places = sql.key_places(request.order_by, described.names)
+        types = [forms.key_type(described.field(place), self._details.numeric) for place in places]
+        for n, (value, kind) in enumerate(zip(request.after or (), types, strict=False)):
+            self._connection.rows(
+                f"SELECT set_config('{_AFTER}{n}', ($1{kind})::text, false) IS NULL AS kept", (value,)
+            )
+        after = [f"current_setting('{_AFTER}{n}'){kind}" for n, kind in enumerate(types)]
+        return sql.in_order([f"q.c{place}" for place in places], after if request.after else (), request.limit)
 
     def _plan(self, table: Table, schema: pa.Schema) -> forms.Plan:
         there = self._connection.schema_of(f"SELECT {sql.listed(schema.names)} FROM {sql.quoted(table)}")

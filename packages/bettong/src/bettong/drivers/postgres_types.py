@@ -37,17 +37,27 @@ _DECLARATIONS: tuple[tuple[Any, str], ...] = (
 )
 
 
-def plain_query(query: str, described: pa.Schema, numeric: str) -> str:
-    """The query with casts by the server for every column that has no plain Arrow type."""
+def plain_query(query: str, described: pa.Schema, numeric: str, order: str = "") -> str:
+    """The query with casts by the server for every column that has no plain Arrow type. `order` follows it, and speaks
+    of its columns as `q.c0` and so on."""
     casts = [_read_cast(column, numeric) for column in described]
-    if not any(casts):
+    if not any(casts) and not order:
         return f"SELECT * FROM (\n{query}\n) AS q" if _may_be_wrapped(described) else query
     columns = [
         f"q.c{n}{f'::{cast}' if cast else ''} AS {sql.quoted((column.name,))}"
         for n, (column, cast) in enumerate(zip(described, casts, strict=True))
     ]
     names = ", ".join(f"c{n}" for n in range(len(casts)))
-    return f"SELECT {', '.join(columns)} FROM (\n{query}\n) AS q({names})"
+    return f"SELECT {', '.join(columns)} FROM (\n{query}\n) AS q({names}){order}"
+
+
+def key_type(column: Any, numeric: str) -> str:
+    """The cast of a value that was read of this column, back to what it is there. Raises BadInput when it is not read
+    exactly."""
+    name = _named(column).decode() or str(getattr(column.type, "type_name", ""))
+    if types.is_list(column.type) or _read_cast(column, numeric).endswith("float8"):
+        raise sql.inexact_key(column.name, "a list" if types.is_list(column.type) else name)
+    return f"::{sql.quoted((name,))}" if name else ""
 
 
 def with_decimals(rows: pa.RecordBatchReader, described: pa.Schema, numeric: str) -> pa.RecordBatchReader:

@@ -77,6 +77,37 @@ def one_query(text: str) -> str:
     return "".join(value for _, value in pieces)
 
 
+def key_places(order_by: Sequence[str], names: Sequence[str]) -> list[int]:
+    """Where the columns that rows are to be ordered by stand in a result. Raises BadInput: it has no such column."""
+    for key in order_by:
+        if names.count(key) != 1:
+            found = "several columns" if key in names else "no column"
+            raise BadInput(
+                f"The rows to read have {found} '{key}', which is to be a key.",
+                f"Their columns are: {', '.join(names)}.",
+            )
+    return [names.index(key) for key in order_by]
+
+
+def inexact_key(name: str, kind: str) -> BadInput:
+    """What is said of a key whose values are not read just as they are: a job could not go on behind one."""
+    return BadInput(
+        f"Key column '{name}' is {kind}, which is not read exactly.", "CAST it in the query, or take another key."
+    )
+
+
+def in_order(by: Sequence[str], after: Sequence[str] = (), limit: int | None = None) -> str:
+    """What follows a FROM to have its rows in the order of `by`, and with `after` only those behind these values, and
+    those with a null in `by`. All of it are expressions."""
+    if not by:
+        return ""
+    where = ""
+    if after:
+        behind = f"({', '.join(by)}) > ({', '.join(after)})"
+        where = f" WHERE {' OR '.join([behind, *(f'{key} IS NULL' for key in by)])}"
+    return f"{where} ORDER BY {', '.join(by)}" + (f" LIMIT {limit:d}" if limit is not None else "")
+
+
 def without_parameters(text: str) -> str:
     """The query with NULL for each parameter: it has the same columns, and can be described."""
     return "".join("NULL" if kind == "parameter" else value for kind, value in tokens(text))

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import AliasChoices, Field
 
-from bettong.domain.drivers import Entry, Stage, StageResult
+from bettong.domain.drivers import Entry, ReadOrder, Stage, StageResult
 from bettong.drivers import sql, sql_errors
 from bettong.drivers.details import Details
 from bettong.drivers.layers import climb
@@ -45,11 +45,22 @@ class SqliteDetails(Details):
 
 
 class SqliteSource(SqlSink):
-    """Opens the file read-only to read, and for writing only while it writes."""
+    """Opens the file read-only to read, and for writing only while it writes.
+
+    While a stream of its rows is open nobody may write to the file. A date or time that is a key comes as the text that
+    it is stored as: only that is in the file's own order.
+    """
+
+    read_order: ClassVar[ReadOrder] = ReadOrder.KEYS
 
     def __init__(self, details: SqliteDetails, path: Path, timeout_s: float) -> None:
         self._details, self._path, self._timeout_s = details, path, timeout_s
         self._write: Connection | None = None
+
+    @property
+    def path(self) -> Path:
+        """The file that reading locks for writers."""
+        return self._path
 
     def read(self, request: ReadRequest) -> pa.RecordBatchReader:
         text = request.query or self._details.table
@@ -57,13 +68,16 @@ class SqliteSource(SqlSink):
             raise BadInput("Nothing says what to read.", "Send a query or a table, or name a table in the details.")
         named = sql.table_named(text)
         query = f"SELECT * FROM {sql.quoted(_local(named))}" if named else sql.one_query(text)
-        if request.limit is not None and named:
+        if request.limit is not None and named and not request.order_by:
             query += f" LIMIT {request.limit:d}"
         connection = self._connect("ro")
         connection.prepare(query)
         declared = _declared(connection, query)
-        rows = connection.query(query, request.parameters, **{"adbc.sqlite.query.batch_rows": str(BATCH_ROWS)})
-        return _typed(rows, declared)
+        if request.order_by:
+            query, declared = self._ordered(connection, query, declared, request)
+        parameters = (*request.parameters, *(request.after or ()))
+        rows = connection.query(query, parameters, **{"adbc.sqlite.query.batch_rows": str(BATCH_ROWS)})
+        return _typed(rows, [kind for _, kind in declared])
 
     def browse(self, path: str) -> list[Entry]:
         connection = self._connect("ro")
@@ -155,6 +169,24 @@ class SqliteSource(SqlSink):
     def check(self) -> str:
         """Whether the file is a database that can be read; what it holds, in words."""
         return f"{len(self.browse(''))} tables and views"
+
+    def _ordered(
+        self, connection: Connection, query: str, declared: list[tuple[str, str]], request: ReadRequest
+    ) -> tuple[str, list[tuple[str, str]]]:
+        """The query for rows in the order of keys, and what its columns count as declared as."""
+        connection.query("PRAGMA temp_store = FILE").read_all()  # what is sorted may not fit into memory
+        sql.key_places(request.order_by, [name for name, _ in declared])
+        # Whatever the columns were declared with: texts that NOCASE takes for the same are different keys.
+        by = [f"q.{sql.quoted((key,))} COLLATE BINARY" for key in request.order_by]
+        marks = ["?"] * len(request.after or ())
+        kinds = [
+            (
+                name,
+                "TEXT" if name in request.order_by and pa.types.is_temporal(_arrow_type(kind) or pa.null()) else kind,
+            )
+            for name, kind in declared
+        ]
+        return f"SELECT * FROM (\n{query}\n) AS q{sql.in_order(by, marks, request.limit)}", kinds
 
     @property
     def _writer(self) -> Connection:
@@ -252,10 +284,11 @@ def _table_info(connection: Connection, name: str) -> list[tuple[str, str]]:
     return [(row["name"], row["type"] or "") for row in found]
 
 
-def _declared(connection: Connection, query: str) -> list[str]:
-    """What the columns of a query were declared as, "" for those that are computed. SQLite tells it of a view."""
+def _declared(connection: Connection, query: str) -> list[tuple[str, str]]:
+    """The columns of a query and what they were declared as, "" for those that are computed. SQLite tells it of a
+    view."""
     connection.execute(f"CREATE TEMP VIEW {_VIEW} AS {sql.without_parameters(query)}")
-    return [declared.upper() for _, declared in _table_info(connection, _VIEW)]
+    return [(name, declared.upper()) for name, declared in _table_info(connection, _VIEW)]
 
 
 def _typed(rows: pa.RecordBatchReader, declared: list[str]) -> pa.RecordBatchReader:

@@ -1,0 +1,149 @@
+"""From pieces of rows to answers, several at once and in order. What the pipeline refuses is halved until the rows at
+fault stand alone."""
+
+from __future__ import annotations
+
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+
+from bettong.errors import BadInput, DeadlineExceeded, ModelFailed
+from bettong.jobs.batch.columns import tuples
+from bettong.jobs.batch.handover import Handover
+from bettong.jobs.batch.rejects import Reject
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from concurrent.futures import Future
+
+    from numpy.typing import NDArray
+
+    from bettong.jobs.batch.columns import Asked, ColumnPlan
+    from bettong.jobs.batch.pace import Pace
+    from bettong.jobs.batch.reading import Piece
+    from bettong.jobs.batch.rejects import Limit
+
+REFUSED = (BadInput, ModelFailed, DeadlineExceeded)  # what may be the fault of single rows
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """What became of a piece.
+
+    Attributes:
+        rows: for the target, in the order of the source.
+        at: their numbers in the source.
+        first, end: where the piece begins and ends there.
+        rejects: in the order of their rows.
+    """
+
+    rows: pa.RecordBatch
+    at: NDArray[np.int64]
+    first: int
+    end: int
+    rejects: list[Reject]
+
+
+class Asking:
+    """Asks the pipeline, at most `lanes` times at once."""
+
+    def __init__(
+        self, infer: Callable[[pa.Table], pa.Table], plan: ColumnPlan, pace: Pace, limit: Limit, lanes: int
+    ) -> None:
+        self._infer, self._plan, self._pace, self._limit = infer, plan, pace, limit
+        self._lanes = max(1, lanes)
+        self._turns = threading.BoundedSemaphore(self._lanes)
+        self._given_up = threading.Event()
+
+    @contextmanager
+    def answers(self, pieces: Iterable[Piece]) -> Iterator[Iterator[Answered]]:
+        """The answers in the order of the pieces, which are read by a thread of their own. An error, of reading too,
+        comes after what was there before it. At the end of the context nothing runs any more."""
+        ahead: Handover[Future[Answered] | BaseException] = Handover(self._lanes + 1)
+        # One more than lanes: its columns are made while others are with the pipeline.
+        with ThreadPoolExecutor(self._lanes + 1, thread_name_prefix="batch-asking") as pool:
+
+            def read() -> None:
+                try:
+                    for piece in pieces:
+                        if not ahead.put(pool.submit(self._ask, piece)):
+                            break
+                except BaseException as failed:
+                    ahead.put(failed)
+                finally:
+                    ahead.complete()
+
+            reader = threading.Thread(target=read, name="batch-reading", daemon=True)
+            reader.start()
+            try:
+                yield _in_turn(ahead)
+            finally:
+                self._given_up.set()
+                ahead.close()
+                reader.join()
+                pool.shutdown(cancel_futures=True)
+
+    def _ask(self, piece: Piece) -> Answered:
+        asked = self._plan.asked(piece)
+        rejects = [
+            Reject(row, keys, reason)
+            for (row, reason), keys in zip(asked.faults.items(), asked.fault_keys, strict=True)
+        ]
+        if rejects:
+            self._limit.found(len(rejects), rejects[-1].reason)
+        parts, kept = [], []
+        for start, answer, refused in self._halved(asked, 0, asked.rows.num_rows):
+            if answer is None:
+                keys = tuples(asked.keys.slice(start, 1).columns, 1)[0]
+                rejects.append(Reject(int(asked.at[start]), keys, refused))
+                continue
+            parts.append(self._plan.written(asked.keys.slice(start, answer.num_rows), answer))
+            kept.append(asked.at[start : start + answer.num_rows])
+        rejects.sort(key=lambda reject: reject.row)
+        return Answered(
+            _joined(parts, self._plan.target),
+            np.concatenate(kept) if kept else np.empty(0, np.int64),
+            piece.first,
+            piece.end,
+            rejects,
+        )
+
+    def _halved(self, asked: Asked, start: int, rows: int) -> Iterator[tuple[int, pa.Table | None, str]]:
+        """(first row, answer, "") for rows that were answered, (row, None, reason) for one that cannot be."""
+        if not rows or self._given_up.is_set():
+            return
+        try:
+            with self._turns:
+                began = time.perf_counter()
+                answer = self._infer(asked.rows.slice(start, rows))
+                self._pace.learn(rows, time.perf_counter() - began)
+        except REFUSED as refused:
+            if rows == 1:
+                self._limit.found(1, str(refused))
+                yield start, None, str(refused)
+                return
+        else:
+            yield start, answer, ""
+            return
+        yield from self._halved(asked, start, rows // 2)
+        yield from self._halved(asked, start + rows // 2, rows - rows // 2)
+
+
+def _in_turn(ahead: Handover[Future[Answered] | BaseException]) -> Iterator[Answered]:
+    while (thing := ahead.get()) is not None:
+        if isinstance(thing, BaseException):
+            raise thing
+        yield thing.result()
+
+
+def _joined(parts: list[pa.RecordBatch], schema: pa.Schema) -> pa.RecordBatch:
+    if len(parts) == 1:
+        return parts[0]
+    whole = pa.Table.from_batches(parts, schema).combine_chunks().to_batches()
+    return whole[0] if whole else pa.RecordBatch.from_pylist([], schema)
