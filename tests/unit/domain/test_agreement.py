@@ -122,6 +122,43 @@ def test_empty_columns_of_lists_are_compared() -> None:
     assert same(pa.array([[], []], pa.list_(pa.int8())), pa.array([[], [1]], pa.list_(pa.int8()))) == [True, False]
 
 
+NESTED: list[Any] = [
+    pa.list_(pa.int16()),
+    pa.list_(pa.list_(pa.float64())),
+    pa.list_(pa.float32(), 2),
+    pa.large_list(pa.string()),
+    pa.list_(pa.struct([pa.field("a", pa.int8()), pa.field("b", pa.list_(pa.bool_()))])),
+    pa.struct([pa.field("a", pa.list_(pa.float64(), 3)), pa.field("b", pa.string())]),
+]
+
+
+@pytest.mark.parametrize("kind", NESTED, ids=str)
+@pytest.mark.parametrize("seed", range(10))
+def test_whatever_is_nested_is_equal_as_its_values_in_python_are(kind: Any, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    before = [made_up(kind, rng) for _ in range(40)]
+    after = [b if rng.random() < 0.5 else made_up(kind, rng) for b in before]
+
+    found = same(pa.array([None, *before], kind).slice(1), pa.array([*after, None], kind).slice(0, 40))
+
+    assert found == [b == a for b, a in zip(before, after, strict=True)]
+    assert any(found)
+    assert not all(found)
+
+
+def made_up(kind: Any, rng: np.random.Generator) -> Any:
+    """A value of a type, out of few: nulls, empty lists and equal ones come up often."""
+    if rng.random() < 0.2:
+        return None
+    if pa.types.is_fixed_size_list(kind):
+        return [made_up(kind.value_type, rng) for _ in range(kind.list_size)]
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        return [made_up(kind.value_type, rng) for _ in range(int(rng.integers(0, 3)))]
+    if pa.types.is_struct(kind):
+        return {kind.field(i).name: made_up(kind.field(i).type, rng) for i in range(kind.num_fields)}
+    return {"string": "ab", "bool": [False, True]}.get(str(kind), [0, 1])[int(rng.integers(0, 2))]
+
+
 def test_a_row_is_equal_when_all_columns_are_that_both_have() -> None:
     agreement = Agreement(1e-6)
 

@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
+from builders import log_rows
 from inference_builders import NOW_MS, InProcessRunner, MemoryLog, call, deployment_spec, inference_app
 
 from bettong.domain.replay_requests import ReplayRequest, ReplayWindow
@@ -244,6 +245,16 @@ def test_an_empty_window_is_a_result_of_nothing(logged: Logged) -> None:
     assert (result["rows"], result["compared"], result["share"], result["columns"]) == (0, 0, None, [])
     assert work.asked == []
     assert work.rows().num_rows == 0
+
+
+def test_what_is_logged_while_a_replay_runs_stays_out_of_it(logged: Logged) -> None:
+    logged.by(TableRunner(first), some_rows(10))
+    later = SegmentLogWriter(logged.folder / "logs", TOPIC, FAILURES, "engine-b")
+    ahead = round((datetime.now(UTC) + timedelta(hours=1)).timestamp() * 1000)
+    later.append(log_rows([ahead]))
+    later.close()
+
+    assert done(logged.work(TableRunner(second), end=datetime.now(UTC) + timedelta(days=1)))["rows"] == 10
 
 
 def test_a_pipeline_that_never_logged_is_a_result_of_nothing(logged: Logged) -> None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 DEFAULT_TOLERANCE = 1e-6
 _SHOWN = 20  # columns that an error names
-Kind: TypeAlias = "pa.DataType"
+Kind: TypeAlias = Any  # a pa.DataType
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,12 +176,29 @@ def _goes_into(found: Kind, wanted: Kind) -> bool:
     if found == wanted:
         return True
     if is_list(found) and is_list(wanted):
-        return _goes_into(found.value_type, wanted.value_type)
+        if not is_list(found.value_type) and (tensor := _tensor_size(wanted)):
+            size, leaf = tensor  # one of several dimensions may come as a flat list
+            return _size(found) in (None, size) and _goes_into(found.value_type, leaf)
+        sizes = {_size(found), _size(wanted)} - {None}
+        return len(sizes) < 2 and _goes_into(found.value_type, wanted.value_type)
     if pa.types.is_struct(found) and pa.types.is_struct(wanted):
         parts = {found.field(i).name: found.field(i).type for i in range(found.num_fields)}
         fields = [wanted.field(i) for i in range(wanted.num_fields)]
         return parts.keys() == {f.name for f in fields} and all(_goes_into(parts[f.name], f.type) for f in fields)
     return any(one(found) and other(wanted) for one, other in _CASTS)
+
+
+def _size(kind: Kind) -> int | None:
+    """How many items lists of this type have, if they all have as many."""
+    return int(kind.list_size) if pa.types.is_fixed_size_list(kind) else None
+
+
+def _tensor_size(kind: Kind) -> tuple[int, Kind] | None:
+    """How many values lists in lists of fixed sizes hold in all, and the type of these; None for other lists."""
+    count, levels = 1, 0
+    while pa.types.is_fixed_size_list(kind):
+        count, levels, kind = count * kind.list_size, levels + 1, kind.value_type
+    return (count, kind) if levels > 1 and not is_list(kind) else None
 
 
 def is_list(kind: Kind) -> bool:

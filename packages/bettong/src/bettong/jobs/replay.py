@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from bettong.domain.ports import LogReader
     from bettong.domain.replay_requests import Fit
     from bettong.jobs.replay_answers import Answers
     from bettong.jobs.work import Work
@@ -60,8 +60,11 @@ def replay(work: Work) -> Mapping[str, Any]:
     request = ReplayRequest.from_document(work.request)
     if work.attempt > 1:
         work.say(f"Attempt {work.attempt}: the replay begins anew.")
-    run = _Run(work, request)
-    survey = _survey(work.logs(), request)
+    window = request.window
+    until = min(
+        window.end, datetime.now(UTC)
+    )  # what is logged meanwhile stays out: callers may be faster than a replay
+    survey = _survey(work, request, until)
     if survey.rows and not survey.fitting and survey.misfits:
         raise BadInput(
             f"None of the {survey.rows} logged rows can be replayed through version {request.pipeline_version}: "
@@ -70,7 +73,7 @@ def replay(work: Work) -> Mapping[str, Any]:
         )
     for misfit in survey.misfits:
         work.say(f"Some rows cannot be replayed: {misfit}.")
-    result = run.over(survey.rows)
+    result = _Run(work, request, until).over(survey.rows)
     (work.folder / STATISTICS_FILE).write_text(json.dumps(result), encoding="utf-8")
     work.say(f"{result['compared']} rows compared, {result['equal']} equal, {result['failed']} failed.")
     return result
@@ -89,14 +92,15 @@ class _Survey:
     inputs: tuple[str, ...]
 
 
-def _survey(reader: LogReader, request: ReplayRequest) -> _Survey:
-    """Counts are upper bounds where a limit or failures of challengers leave rows out."""
+def _survey(work: Work, request: ReplayRequest, until: datetime) -> _Survey:
+    """Failures of challengers, which are not replayed, are counted too."""
+    reader = work.logs()
     rows = fitting = 0
     misfits: dict[str, None] = {}
     inputs: dict[str, None] = {}
     for topic, answered in _topics(request):
-        query: LogQuery | None = _query(topic, request, SURVEY_ROWS)
-        while query is not None and _left(request, rows):
+        query: LogQuery | None = _query(topic, request, until)
+        while query is not None and _left(request, rows) > 0 and not work.cancelled:
             query = replace(query, columns=("time",), limit=min(SURVEY_ROWS, _left(request, rows)))
             page = reader.page(query)
             if page.table.num_rows:
@@ -118,9 +122,8 @@ def _topics(request: ReplayRequest) -> Iterator[tuple[str, bool]]:
         yield request.failures_topic, False
 
 
-def _query(topic: str, request: ReplayRequest, limit: int) -> LogQuery:
-    window = request.window
-    return LogQuery(topic, limit=limit, start=window.start, end=window.end, exclude=_NOT_NEEDED, max_bytes=PAGE_BYTES)
+def _query(topic: str, request: ReplayRequest, until: datetime) -> LogQuery:
+    return LogQuery(topic, start=request.window.start, end=until, exclude=_NOT_NEEDED, max_bytes=PAGE_BYTES)
 
 
 def _left(request: ReplayRequest, read: int) -> int:
@@ -141,8 +144,8 @@ def _dropped_names(rows: pa.Table) -> list[str]:
 class _Run:
     """One attempt, page by page."""
 
-    def __init__(self, work: Work, request: ReplayRequest) -> None:
-        self._work, self._request = work, request
+    def __init__(self, work: Work, request: ReplayRequest, until: datetime) -> None:
+        self._work, self._request, self._until = work, request, until
         self._agreement = Agreement(request.window.tolerance)
         self._versions: Counter[str] = Counter()
         self._reasons, self._skipped = _Reasons(), _Reasons()
@@ -172,7 +175,7 @@ class _Run:
 
     def _log_pages(self, topic: str, asking: Asking) -> Iterator[pa.Table]:
         reader = self._work.logs()
-        query: LogQuery | None = _query(topic, self._request, asking.rows_at_once)
+        query: LogQuery | None = _query(topic, self._request, self._until)
         while query is not None and (left := _left(self._request, self._read)) > 0:
             if self._must_stop():
                 return
