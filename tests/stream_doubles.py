@@ -64,6 +64,7 @@ class Broker:
     before: Callable[[str], None] = lambda call: None
     at_once: int = 10_000
     most_bytes: int = 2**20
+    partial: bool = False  # whether it keeps what stands before the message that it refuses
     opened: int = 0
 
     def send(self, topic: str, *values: Any, **more: Any) -> None:
@@ -126,11 +127,13 @@ class BrokerSource:
 
     def produce(self, topic: str, messages: Sequence[Message]) -> None:
         self._broker.before(f"produce {topic}")
-        if any(len(message.value) > self._broker.most_bytes for message in messages):
-            raise BadInput("A message is larger than the broker takes.", "Send smaller ones.")
-        for message in messages:
+        fits = [len(message.value) <= self._broker.most_bytes for message in messages]
+        taken = len(messages) if all(fits) else fits.index(False) if self._broker.partial else 0
+        for message in messages[:taken]:
             position = f"{topic}/0@{len(self._broker.topics[topic])}"
             self._broker.topics[topic].append(Message(message.value, message.key, position, message.headers))
+        if not all(fits):
+            raise BadInput("A message is larger than the broker takes.", "Send smaller ones.")
         self._broker.before(f"produced {topic}")
 
     def lag(self, topic: str, group: str) -> int | None:

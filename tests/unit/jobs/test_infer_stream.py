@@ -289,6 +289,20 @@ def test_an_answer_that_is_too_large_for_the_sink_is_no_fault_of_its_neighbours(
     assert "The sink does not take the answer" in broker.topics["failed"][0].headers["bettong-error"]
 
 
+def test_what_a_broker_took_of_a_batch_that_it_refused_is_counted_as_perhaps_double(broker: Broker, a_job: Any) -> None:
+    broker.most_bytes, broker.partial = 300, True
+    broker.send("orders", *({"x": n, "id": "b" * 270 if n == 6 else "a"} for n in range(8)))
+
+    totals = run(a_job({"keep": ["id"], "dead_letter": DEAD}))
+
+    sources = [message.headers["bettong-source"] for message in broker.topics["predictions"]]
+    marked = {m.headers["bettong-source"] for m in broker.topics["predictions"] if is_repeated(m)}
+    assert set(sources) == {f"orders/0@{n}" for n in (0, 1, 2, 3, 4, 5, 7)}
+    assert {source for source in sources if sources.count(source) > 1} <= marked
+    assert len(sources) - 7 <= totals["repeated"]
+    assert (totals["predictions_out"], totals["dead_lettered"]) == (7, 1)
+
+
 def test_a_sink_that_refuses_everything_fails_the_job_instead_of_emptying_the_topic(broker: Broker, a_job: Any) -> None:
     broker.most_bytes = 1
     broker.send("orders", *({"x": n} for n in range(100)))

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from wallaroo import (
     _api_spec,
+    _batch,
     _pipeline_views,
+    _stream_inference,
     _times,
     deployment,
     deployment_config,
@@ -36,7 +38,9 @@ if TYPE_CHECKING:
     import httpx
 
     from wallaroo.client import Client
+    from wallaroo.connection import Connection
     from wallaroo.engine_config import AnyAcceleration, Architecture
+    from wallaroo.job import Job
     from wallaroo.metrics import PipelineMetrics
     from wallaroo.model_version import ModelVersion
     from wallaroo.replay import Replay, ReplayList
@@ -382,6 +386,121 @@ class Pipeline(StepEditing, Object):
         query = logs.LogQuery(limit, start_datetime, end_datetime, dataset, dataset_exclude, dataset_separator)
         where = export.Export(directory, file_prefix or self.name(), data_size_limit, arrow)
         export.run(self._client, self._topic(valid), query, self._last_inference_ms(valid), where)
+
+    def infer_batch(
+        self,
+        *,
+        source: Connection,
+        sink: Connection,
+        table: str,
+        query: str = "",
+        map: Mapping[str, str | Sequence[str]] | None = None,
+        keys: Sequence[str] = (),
+        mode: str = "append",
+        outputs: Mapping[str, str] | None = None,
+        lineage: bool = False,
+        max_rejects: int = 1000,
+        parameters: Sequence[Any] = (),
+        version: PipelineVersion | str | None = None,
+    ) -> Job:
+        """Answer every row of a source on the platform, and write the answers to a table of another connection, or of
+        the same. It goes on when this notebook is closed, and after a restart of the platform.
+
+        Args:
+            source, query: where rows come from: SQL, a table, a path, whatever the type reads; "" means what the
+                details name.
+            sink, table: where answers go. A table that is not there is made.
+            map: by column of the model the column of the source, or a list of columns that are its list. Columns of the
+                same name need none.
+            keys: columns that tell rows apart, which are written beside the answers. With them a database is read in
+                their order, and a job that was interrupted goes on without a lost or doubled row.
+            mode: "append", "replace" (what was in the table goes), or "upsert" (rows of the same `keys` are replaced).
+            outputs: by column of the table the column of the answer, such as `{"week": "forecast[0]"}`; by default each
+                one under its own name.
+            lineage: write `job_id`, `pipeline_version` and `model_version` in every row.
+            max_rejects: with more rows refused, the job fails; `job.rejects()` has them with their reasons.
+            parameters: bound to the query's placeholders, never formatted in.
+            version: one of this pipeline's versions or its name; by default the deployed one, else that of the local
+                steps, else the newest.
+
+        Raises:
+            RequestRefused: the platform refuses it, and says why.
+            TypeError: a connection is none, or `keys` is a text.
+        """
+        if version is None and self._steps and not (self._deployment_record() or {}).get("deployed"):
+            version = self.create_version()
+        name = version.name() if isinstance(version, PipelineVersion) else version
+        return _batch.start(
+            self._client,
+            self.id(),
+            name,
+            source=source,
+            query=query,
+            parameters=parameters,
+            sink=sink,
+            table=table,
+            mode=mode,
+            map=map,
+            keys=keys,
+            outputs=outputs,
+            lineage=lineage,
+            max_rejects=max_rejects,
+        )
+
+    def infer_stream(
+        self,
+        source: Connection,
+        topic: str,
+        sink: Connection,
+        into: str,
+        group: str | None = None,
+        dead_letter: str | tuple[Connection, str] | None = None,
+        keep: Sequence[str] = (),
+        *,
+        mode: str | None = None,
+        max_messages: int | None = None,
+        max_rejects: int | None = None,
+        stop_when_idle_s: float | None = None,
+        version: PipelineVersion | str | None = None,
+    ) -> Job:
+        """Answer the messages of a topic on the platform, as they come, until the job is cancelled.
+
+        A message is a JSON object with the pipeline's columns, an array of such, or Arrow. Its prediction has its key
+        and its headers. Messages that wait are asked about together; each is committed once its prediction is there.
+
+        Args:
+            source, topic: a connection to a broker, and where the messages are.
+            sink, into: a broker with a topic, or a database with a table, which is made when it is not there.
+            group: the consumer group; those of one group share the messages. By default one of this pipeline.
+            dead_letter: where messages go that cannot be answered, with the reason: a topic of the source, or
+                `(connection, topic)`. None: the job keeps them (`job.rejects()`), and stops when there are many.
+            keep: fields of a message that its prediction has, too.
+            mode: of a table: "append" (default), or "upsert" on `bettong_source`.
+            max_messages: the most that are asked about together; 500 by default.
+            max_rejects: how many messages the job keeps; 1,000 by default.
+            stop_when_idle_s: end once no message came for so many seconds.
+            version: one of this pipeline's versions or its name; by default the deployed one, else the newest.
+
+        Raises:
+            WallarooAPIError: the platform refuses it, and says why.
+            TypeError: a connection is none, or `keep` is a text.
+        """
+        return _stream_inference.start(
+            self._client,
+            self.id(),
+            source=source,
+            topic=topic,
+            sink=sink,
+            into=into,
+            group=group,
+            dead_letter=dead_letter,
+            keep=keep,
+            version=version,
+            mode=mode,
+            max_messages=max_messages,
+            max_rejects=max_rejects,
+            stop_when_idle_s=stop_when_idle_s,
+        )
 
     def replay(
         self,

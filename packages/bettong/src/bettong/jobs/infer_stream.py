@@ -176,7 +176,13 @@ class Stream:
         def put(some: Batch) -> None:
             first = part.taken.index(some.taken[0])
             at = sum(taken.rows for taken in part.taken[:first])
-            sink.put(some, answer.slice(at, some.rows.num_rows), repeated)
+            try:
+                sink.put(some, answer.slice(at, some.rows.num_rows), repeated)
+            except BadInput:
+                # Some brokers have taken a part of what they refuse as a whole.
+                if not sink.certain and len(some.taken) > 1:
+                    repeated.update(self._journal.begin([taken.message for taken in some.taken]))
+                raise
 
         for some, fault in divided(part, put):
             if fault is None:
@@ -253,4 +259,12 @@ class Stream:
             position, self._told = f"{totals.messages_in} messages", totals.messages_in
             self._position_at_s = now_s + POSITION_EVERY_S
         rate = self._rate.at(now_s, totals.messages_in)
-        self._work.report({**asdict(totals), "messages_per_second": rate, "lag": self._lag}, position)
+        told = {
+            "rows_read": totals.messages_in,  # the names that all kinds of jobs have
+            "rows_written": totals.predictions_out,
+            "rows_rejected": totals.dead_lettered + totals.rejected,
+            **asdict(totals),
+            "messages_per_second": rate,
+            "lag": self._lag,
+        }
+        self._work.report(told, position)

@@ -1,0 +1,148 @@
+"""Stream inference over every broker: killed, restarted, with dead letters, and over a broker that was away."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import orjson
+import pytest
+from stream_doubles import stream_request
+from stream_process import program, work_of
+
+from bettong.domain.drivers import Message, ReadRequest
+from bettong.jobs.infer_stream import infer_stream
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from contract.streams.kit import Broker
+
+pytestmark = pytest.mark.timeout(180)
+
+
+def sent(broker: Broker, topic: str, count: int, start: int = 0) -> None:
+    rows = [Message(orjson.dumps({"x": n, "id": n}), str(n % 5).encode()) for n in range(start, start + count)]
+    with broker.open() as source:
+        source.produce(topic, rows)
+
+
+@dataclass(frozen=True)
+class Made:
+    """A message as it lies in a topic."""
+
+    value: str
+    key: str | None
+    headers: dict[str, str]
+
+    @property
+    def document(self) -> Any:
+        return json.loads(self.value)
+
+
+def all_of(broker: Broker, topic: str) -> list[Made]:
+    """Everything that a topic has."""
+    with broker.open() as source:
+        rows = source.read(ReadRequest(topic)).read_all().to_pylist()
+    return [Made(row["value"], row["key"], json.loads(row["headers"])) for row in rows]
+
+
+def an_attempt(broker: Broker, folder: Path, source: str, sink: Any, **more: Any) -> dict[str, Any]:
+    """What `stream_process` wants to be told."""
+    request = {
+        "source": {"connection_id": "c1", "topic": source, "group": "g"},
+        "sink": {"connection_id": "c1", "topic": sink} if isinstance(sink, str) else sink,
+        "keep": ["id"],
+        "max_messages": 40,
+        **more.pop("request", {}),
+    }
+    asked = {"kind": broker.kind, "details": dict(broker.details), "folder": str(folder)}
+    return {**asked, "request": stream_request(**request), **more}
+
+
+def killed_after(asked: dict[str, Any], count: int) -> None:
+    """Run an attempt until it has answered so many messages."""
+    with program(asked) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if json.loads(line)["predictions_out"] >= count:
+                return
+    raise AssertionError("it ended by itself")
+
+
+def test_over_kills_none_of_1000_messages_is_lost_and_doubles_are_counted(broker: Broker, tmp_path: Path) -> None:
+    source, sink = broker.topic(), broker.topic()
+    sent(broker, source, 1_000)
+    asked = an_attempt(broker, tmp_path, source, sink)
+    killed_after(asked, 200)
+    killed_after(asked, 500)
+    work = work_of({**asked, "enough": 1_000})
+    work.answered |= {made.headers["bettong-source"] for made in all_of(broker, sink)}
+    totals = infer_stream(work)
+
+    made = all_of(broker, sink)
+    assert {each.document["id"] for each in made} == set(range(1_000))
+    assert len({each.headers["bettong-source"] for each in made}) == 1_000
+    assert all(each.document["out"]["y"] == 2.0 * each.document["id"] for each in made)
+    assert all(each.key == str(each.document["id"] % 5) for each in made)
+    assert len(made) - 1_000 <= totals["repeated"] <= 80
+
+
+def test_over_kills_a_table_has_each_message_once(broker: Broker, tmp_path: Path) -> None:
+    source, database = broker.topic(), tmp_path / "sink.db"
+    sent(broker, source, 400)
+    table = {"connection_id": "c2", "table": "predictions"}
+    asked = an_attempt(broker, tmp_path / "job", source, table, database=str(database))
+    killed_after(asked, 100)
+    killed_after(asked, 200)
+
+    def ids() -> list[int]:
+        with sqlite3.connect(database) as opened:
+            found = [row[0] for row in opened.execute("select id from predictions order by id")]
+        opened.close()
+        return found
+
+    with program(asked) as process:
+        assert process.stdout is not None
+        for _ in process.stdout:
+            if len(ids()) >= 400:
+                break
+
+    assert ids() == list(range(400))
+
+
+def test_what_cannot_be_answered_is_dead_lettered_unchanged(broker: Broker, tmp_path: Path) -> None:
+    source, sink, dead = broker.topic(), broker.topic(), broker.topic()
+    sent(broker, source, 30)
+    with broker.open() as opened:
+        opened.produce(source, [Message(b'{"x": "seven"}', b"k", headers={"trace": "t-1"}), Message(b"{")])
+    sent(broker, source, 30, start=30)
+    asked = an_attempt(
+        broker, tmp_path, source, sink, request={"dead_letter": {"connection_id": "c1", "topic": dead}}, enough=60
+    )
+
+    infer_stream(work_of(asked))
+
+    letters = {each.value: each for each in all_of(broker, dead)}
+    assert set(letters) == {'{"x": "seven"}', "{"}
+    first = letters['{"x": "seven"}']
+    assert (first.key, first.headers["trace"]) == ("k", "t-1")
+    assert "Column 'x', row 0: found a text" in first.headers["bettong-error"]
+    assert "neither JSON nor Arrow" in letters["{"].headers["bettong-error"]
+    assert sorted(each.document["id"] for each in all_of(broker, sink)) == list(range(60))
+
+
+def test_a_second_job_of_the_group_takes_over_where_the_first_ended(broker: Broker, tmp_path: Path) -> None:
+    source, sink = broker.topic(), broker.topic()
+    sent(broker, source, 100)
+    first = work_of(an_attempt(broker, tmp_path / "one", source, sink, enough=60))
+    infer_stream(first)
+
+    second = work_of(an_attempt(broker, tmp_path / "two", source, sink, enough=100))
+    second.answered |= first.answered
+    infer_stream(second)
+
+    assert len(first.answered) == 80  # what was in flight is finished
+    assert sorted(each.document["id"] for each in all_of(broker, sink)) == list(range(100))
