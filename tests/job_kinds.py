@@ -24,6 +24,11 @@ if TYPE_CHECKING:
     from bettong.jobs.work import Work
 
 
+_STEP: Any = pa.field("step", pa.int64())
+PRICES = pa.schema([_STEP, pa.field("price", pa.float32())])
+REASONS = pa.schema([_STEP, pa.field("reason", pa.string())])
+
+
 def stepwise(work: Work) -> Mapping[str, Any]:
     """Answers the rows of a query, one step each; the file `step-N` in the request's folder `gates` lets step N go on.
 
@@ -39,17 +44,18 @@ def stepwise(work: Work) -> Mapping[str, Any]:
     done = first
     work.say(f"begins at step {first} of {rows.num_rows}")
     with contextlib.ExitStack() as stack:
-        result = _writer(stack, work, RESULT, pa.schema([("step", pa.int64()), ("price", pa.float32())]))
-        rejects = _writer(stack, work, REJECTS, pa.schema([("step", pa.int64()), ("reason", pa.string())]))
+        result = _writer(stack, work, RESULT, PRICES)
+        rejects = _writer(stack, work, REJECTS, REASONS)
         for step in range(first, rows.num_rows):
             if not _passed(work, gates / f"step-{step}"):
                 break
             _befall(misfortunes.get(str(step)), gates, step)
             answer = work.infer(_tensor(rows.slice(step, 1)))
-            price = float(answer.column("out.variable").to_pylist()[0][0])
-            result.write_batch(pa.record_batch({"step": [step], "price": pa.array([price], pa.float32())}))
+            prices: list[Any] = answer.column("out.variable").to_pylist()
+            price = float(prices[0][0])
+            result.write_batch(pa.RecordBatch.from_pylist([{"step": step, "price": price}], PRICES))
             if step % 2:
-                rejects.write_batch(pa.record_batch({"step": [step], "reason": ["an odd number"]}))
+                rejects.write_batch(pa.RecordBatch.from_pylist([{"step": step, "reason": "an odd number"}], REASONS))
             with (gates / "steps.txt").open("a") as file:
                 file.write(f"{step} {work.attempt} {os.getpid()} {price}\n")
             done = step + 1

@@ -54,7 +54,7 @@ NAMING: dict[str, Callable[[Things], Things]] = {
         "sink": {**t["end"], "table": "t"},
     },
     "/jobs/infer_stream": lambda t: {"pipeline_id": t["pipeline"], "source": t["end"], "sink": t["end"]},
-    "/jobs/replay": lambda t: {"pipeline_id": t["pipeline"]},
+    "/jobs/replay": lambda t: {"pipeline_id": t["pipeline"], "start": "2026-01-01T00:00Z", "end": "2026-01-02T00:00Z"},
     "/jobs/list": lambda t: {"workspace_id": t["workspace"]},
     "/logs/sql": lambda t: {"query": "select 1 from logs('rental')", "workspace_id": t["workspace"]},
     "/metrics/pipeline": lambda t: {"pipeline_id": t["pipeline"]},

@@ -107,7 +107,7 @@ class Progress:
 
 
 def read(
-    transport: Transport, path: str, request: Mapping[str, Any], as_: Form, timeout_s: float, progress: Progress
+    transport: Transport, path: str, request: Mapping[str, Any] | None, as_: Form, timeout_s: float, progress: Progress
 ) -> Any:
     """The rows that `path` answers with: a pandas or polars DataFrame, an Arrow table, or `Batches`.
 

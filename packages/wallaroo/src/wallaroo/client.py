@@ -14,6 +14,7 @@ from wallaroo import (
     connection,
     connection_reports,
     deployment,
+    job,
     logs,
     model,
     sql,
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from wallaroo.deployment import Deployment, DeploymentList
     from wallaroo.engine_config import AnyAcceleration
     from wallaroo.framework import Framework, FrameworkConfig
+    from wallaroo.job import Job, JobList
     from wallaroo.model import ModelList
     from wallaroo.model_version import ModelVersion, ModelVersionList
     from wallaroo.pipeline import Pipeline, PipelineList
@@ -423,6 +425,21 @@ class Client:
     def drivers(self) -> DriverList:
         """What connections of which types can do here: test, browse, read, write. Other types are stored only."""
         return connection_reports.drivers(self)
+
+    # Jobs
+
+    def list_jobs(self, unended: bool = False, kind: str | None = None, limit: int = 100) -> JobList:
+        """The jobs that the caller may see, newest first.
+
+        Args:
+            unended: only those that are pending or running.
+            kind: "infer_batch", "infer_stream" or "replay".
+        """
+        return job.list_all(self, unended=unended, kind=kind, limit=limit)
+
+    def get_job(self, job_id: str) -> Job:
+        """Raises EntityNotFoundError."""
+        return job.get(self, job_id)
 
     # People
 

@@ -11,6 +11,7 @@ Exception
 ├─ LimitError                     a cap of the platform
 │  └─ UserLimitError              no more users
 ├─ DeploymentError                a deployment could not be made
+├─ JobError                       a job failed while it was waited for
 ├─ WaitForError                   a state was not reached in time; carries the last status
 │  └─ WaitForDeployError
 ├─ CommunicationError             the platform could not be reached
@@ -99,6 +100,17 @@ class UserLimitError(LimitError):
 
 class DeploymentError(Exception):
     """A deployment could not be made."""
+
+
+class JobError(Exception):
+    """A job failed while it was waited for. `error` has its reason, in the platform's words."""
+
+    def __init__(self, job_id: str, error: str) -> None:
+        super().__init__(job_id, error)
+        self.job_id, self.error = job_id, error
+
+    def __str__(self) -> str:
+        return f"Job {self.job_id} failed: {self.error}"
 
 
 class WaitForError(Exception):

@@ -46,13 +46,15 @@ class JobBody(Body):
 class InferBatch(JobBody):
     source: Source
     sink: Sink
-    map: dict[Name, Name] = Field(default={}, description="Columns of the source by columns of the model.")
+    map: dict[Name, Name | list[Name]] = Field(
+        default={}, description="By column of the model the column of the source, or those that are its list."
+    )
     keys: list[Name] = Field(
         default=[], description="Columns of the source that tell rows apart; they are written too."
     )
     outputs: dict[Name, Name] | None = Field(None, description="Columns of answers by columns of the sink; null: all.")
     lineage: bool = Field(False, description="Write job and versions beside each row.")
-    max_rejects: Annotated[int, Field(ge=0, le=2**53)] = 0
+    max_rejects: int | None = Field(None, description="With more refused rows the job fails.")
 
 
 class InferStream(JobBody):
@@ -63,11 +65,12 @@ class InferStream(JobBody):
 
 
 class Replay(JobBody):
-    topic: Name | None = None
-    start: Name | None = Field(None, description="ISO-8601 with offset; included.")
-    end: Name | None = Field(None, description="ISO-8601 with offset; not included.")
-    limit: Annotated[int, Field(ge=1, le=2**53)] | None = None
-    tolerance: Number | None = None
+    start: Name = Field(description="ISO-8601 with offset; included.")
+    end: Name = Field(description="ISO-8601 with offset; not included.")
+    limit: int | None = Field(None, description="The most rows, oldest first.")
+    tolerance: Number | None = Field(None, description="How far numbers may be apart to be equal.")
+    failed: bool = Field(False, description="Replay requests that failed, too.")
+    inputs: bool = Field(True, description="Keep the inputs beside the answers.")
 
 
 class JobsList(Body):

@@ -77,6 +77,9 @@ class Server:
     def post(self, path: str, body: object = None) -> Any:
         return call(self._settings, self._found, "POST", path, body)
 
+    def get(self, path: str) -> Any:
+        return call(self._settings, self._found, "GET", path)
+
     @contextmanager
     def stream(self, path: str, body: object) -> Iterator[Iterator[bytes]]:
         """The bytes of an answer, as they come."""

@@ -10,9 +10,10 @@ import click
 
 from bettong.cli.calls import Server, Teaching
 from bettong.cli.details_in import read_details
+from bettong.cli.tables import show_table
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
 _ROOT = "/v1/api/connections"
 _DETAILS = click.option(
@@ -43,7 +44,7 @@ def list_connections(as_json: bool) -> None:
         click.echo(json.dumps(found, indent=2))
         return
     rows = [(c["name"], c["type"], c["version"], _last(c), ", ".join(c["workspace_names"])) for c in found]
-    _table(("name", "type", "version", "last used", "workspaces"), rows, empty="There are no Connections.")
+    show_table(("name", "type", "version", "last used", "workspaces"), rows, empty="There are no Connections.")
 
 
 @connections.command("drivers")
@@ -99,7 +100,7 @@ def test(name: str, as_json: bool) -> None:
 def browse(name: str, path: str) -> None:
     """List what there is to read: schemas, tables, files, topics."""
     found = Server().post(f"{_ROOT}/browse", {"name": name, "path": path})["entries"]
-    _table(("name", "kind", ""), [(e["name"], e["kind"], e["detail"]) for e in found], empty="There is nothing.")
+    show_table(("name", "kind", ""), [(e["name"], e["kind"], e["detail"]) for e in found], empty="There is nothing.")
 
 
 @connections.command("preview")
@@ -113,7 +114,7 @@ def preview(name: str, table: str, rows: int) -> None:
     request = {"name": name, "table": table, "rows": rows}
     with rows_of(Server(), f"{_ROOT}/preview", request) as (schema, batches):
         values = [tuple(row.values()) for batch in batches for row in batch.to_pylist()]
-    _table(schema.names, values, empty=f"No rows. The columns are: {', '.join(schema.names)}.")
+    show_table(schema.names, values, empty=f"No rows. The columns are: {', '.join(schema.names)}.")
 
 
 @connections.command("read")
@@ -181,7 +182,7 @@ def rotate(name: str, place: str | None) -> None:
 def versions(name: str) -> None:
     """List the versions of the details, with the names of the fields that changed."""
     kept = Server().post(f"{_ROOT}/versions", {"name": name})["versions"]
-    _table(
+    show_table(
         ("version", "", "created at", "changed", "added", "removed"),
         [
             (
@@ -219,7 +220,7 @@ def audit(name: str, lines: int) -> None:
     """Tell what was done with a Connection and by whom, newest first."""
     events = Server().post(f"{_ROOT}/audit", {"name": name, "limit": lines})["events"]
     rows = [(e["at"][:19], e["email"], e["action"].removeprefix("connection."), e["detail"]) for e in events]
-    _table(("at", "who", "did", "what for"), rows, empty="Nothing was done.")
+    show_table(("at", "who", "did", "what for"), rows, empty="Nothing was done.")
 
 
 @connections.command("delete")
@@ -265,13 +266,3 @@ def _show_uses(uses: Mapping[str, Any]) -> None:
 
 def _last(record: Mapping[str, Any]) -> str:
     return str(record["last_used_at"] or "never")[:19]
-
-
-def _table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, empty: str) -> None:
-    texts = [["" if value is None else str(value) for value in row] for row in rows]
-    if not texts:
-        click.echo(empty)
-        return
-    widths = [max(len(line[at]) for line in (list(columns), *texts)) for at in range(len(columns))]
-    for line in (list(columns), *texts):
-        click.echo("  ".join(map(str.ljust, line, widths)).rstrip())

@@ -1,4 +1,4 @@
-"""The command line: `bettong up | status | stop | serve | logs | token | tokens | connections | keys`."""
+"""The command line: `bettong up | status | stop | serve | logs | token | tokens | connections | jobs | keys`."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from bettong import __version__, compose
 from bettong.cli import launch, record
 from bettong.cli.calls import CALL_TIMEOUT_S, Teaching, call, fail, running, token_of
 from bettong.cli.connections import connections
+from bettong.cli.jobs import jobs
 from bettong.cli.keys import keys
 from bettong.services import text_logs
 
@@ -175,6 +176,7 @@ def tokens_create(email: str, label: str, invite: bool, as_json: bool) -> None:
 
 
 cli.add_command(connections)
+cli.add_command(jobs)
 cli.add_command(keys)
 
 

@@ -1,0 +1,248 @@
+"""Jobs: work that the platform goes on with when the notebook is closed."""
+
+from __future__ import annotations
+
+import html
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from wallaroo._html import ObjectList, Row, fields, show_time, text_fields
+from wallaroo._wait import FIRST_PAUSE_S, GROWTH, LONGEST_PAUSE_S, LongWait
+from wallaroo.object import EntityNotFoundError, JobError, Object, WaitForError, WallarooAPIError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from datetime import datetime
+
+    from wallaroo._row_streams import Form
+    from wallaroo.client import Client
+
+_ROOT = "/v1/api/jobs"
+_ENDED = ("succeeded", "failed", "cancelled")
+_ROWS_TIMEOUT_S = 120.0  # to each batch
+_BAR_WIDTH = 30
+
+
+class JobProgress(dict[str, Any]):
+    """How far a job is: `rows_read`, `rows_written`, `rows_rejected`, `rows_total` (None when nobody knows), and what
+    else its kind counts. Shows itself as a bar."""
+
+    def __init__(self, known: Mapping[str, Any] | None, state: str) -> None:
+        super().__init__(known or {})
+        self.state = state
+
+    @property
+    def share(self) -> float | None:
+        """Of the rows, from 0 to 1; None while nobody knows how many there are."""
+        if self.state == "succeeded":
+            return 1.0
+        total, done = self.get("rows_total"), max(self.get("rows_written") or 0, self.get("rows_read") or 0)
+        return min(1.0, done / total) if total else None
+
+    def __str__(self) -> str:
+        share = self.share
+        if share is None:
+            bar = self.state
+        else:
+            full = int(share * _BAR_WIDTH)
+            bar = f"[{'#' * full}{'.' * (_BAR_WIDTH - full)}] {share:4.0%}"
+        return "  ".join((bar, *self._counts()))
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        counts = html.escape(", ".join((self.state, *self._counts())))
+        share = self.share
+        return f"{counts}" if share is None else f'<progress value="{share:.4f}" max="1"></progress> {counts}'
+
+    def _counts(self) -> Sequence[str]:
+        done, total = self.get("rows_written") or self.get("rows_read") or 0, self.get("rows_total")
+        rejected = self.get("rows_rejected")
+        rows = f"{done:,} of {total:,} rows" if total else f"{done:,} rows"
+        return [rows, *([f"{rejected:,} rejected"] if rejected else [])]
+
+
+class Job(Object):
+    """A job of the platform, as of the last look; `state()`, `progress()` and `refresh()` look again."""
+
+    def id(self) -> str:
+        return str(self._record["id"])
+
+    def kind(self) -> str:
+        """ "infer_batch", "infer_stream" or "replay"."""
+        return str(self._get("kind"))
+
+    def state(self) -> str:
+        """Just now: "pending", "running", "succeeded", "failed" or "cancelled"."""
+        self.rehydrate()
+        return str(self._get("state"))
+
+    def pipeline_name(self) -> str:
+        return str(self._get("pipeline_name"))
+
+    def guarantee(self) -> str:
+        """What holds for what it writes: exactly once, or at least once, and why."""
+        return str(self._get("guarantee"))
+
+    def attempts(self) -> int:
+        """How often the platform has begun it."""
+        return int(self._get("attempts"))
+
+    def created_at(self) -> datetime | None:
+        return self._time("created_at")
+
+    def ended_at(self) -> datetime | None:
+        """None while it has not."""
+        return self._time("ended_at")
+
+    def request(self) -> dict[str, Any]:
+        """What it was asked to do: names and ids, never a secret."""
+        return dict(self._get("request"))
+
+    def error(self) -> str:
+        """Why it failed, and what to do; "" while it has not."""
+        return str(self._get("error"))
+
+    def result(self) -> dict[str, Any] | None:
+        """What came of it; None before its end."""
+        self._look_unless_ended()
+        found = self._get("result")
+        return None if found is None else dict(found)
+
+    def progress(self) -> JobProgress:
+        """How far it is just now."""
+        self._look_unless_ended()
+        return JobProgress(self._get("progress"), str(self._get("state")))
+
+    def wait(self, timeout: float | None = None) -> Job:
+        """Wait until it has ended, with a bar where somebody watches. Interrupt it as you like: the job goes on.
+
+        Args:
+            timeout: seconds; None waits as long as it takes. A stream goes on until it is cancelled.
+
+        Raises:
+            JobError: it failed.
+            WaitForError: it has not ended in time.
+        """
+        clock, screen = self._client._clock, self._client._screen
+        until = None if timeout is None else clock.now_s() + timeout
+        long = LongWait(screen, clock, f"Waiting for job {self.id()}.")
+        pause_s, shown = FIRST_PAUSE_S, ""
+        while (progress := self.progress()).state not in _ENDED:
+            line = str(progress)
+            if line != shown:
+                screen.write(f"\r{line.ljust(len(shown))}")
+                shown = line
+            now = clock.now_s()
+            if until is not None and now >= until:
+                screen.write("\n")
+                raise WaitForError(f"Job {self.id()} has not ended within {timeout:g} s; it goes on.", dict(progress))
+            clock.sleep(pause_s if until is None else min(pause_s, until - now))
+            pause_s = min(pause_s * GROWTH, LONGEST_PAUSE_S)
+            long.goes_on()
+        screen.write(f"\r{str(progress).ljust(len(shown))}  {progress.state}\n")
+        long.is_over(f"Job {self.id()} {progress.state}")
+        if progress.state == "failed":
+            raise JobError(self.id(), self.error())
+        return self
+
+    def logs(self, limit: int = 1000) -> list[str]:
+        """The last lines that it has said, oldest first."""
+        lines = self._client._transport.get(f"{_path(self.id())}/log?limit={int(limit)}")["lines"]
+        return [str(line["text"]) for line in lines]
+
+    def cancel(self) -> Job:
+        """Have it stop where it is safe, a moment later; what it has written stays. Harmless when it has ended."""
+        self._record.update(self._client._transport.post(f"{_path(self.id())}/cancel")["job"])
+        return self
+
+    def rejects(self, as_: Form = "pandas") -> Any:
+        """The rows that it could not do so far, with the reason of each; `as_` is that of `Connection.read`."""
+        return self._rows("rejects", as_)
+
+    def rows(self, as_: Form = "pandas") -> Any:
+        """The rows that came of it, where its kind leaves some: those of a replay."""
+        return self._rows("result", as_)
+
+    def refresh(self) -> Job:
+        """Look again."""
+        self.rehydrate()
+        return self
+
+    def _rows(self, what: str, as_: Form) -> Any:
+        from wallaroo import _row_streams  # pyarrow takes longer to import than all else of this package
+
+        progress = _row_streams.Progress(self._client._screen, "Reading")
+        path = f"{_path(self.id())}/{what}"
+        return _row_streams.read(self._client._transport, path, None, as_, _ROWS_TIMEOUT_S, progress)
+
+    def _look_unless_ended(self) -> None:
+        if self._record.get("state") not in _ENDED:
+            self.rehydrate()
+
+    def _fetch(self) -> Mapping[str, Any]:
+        found: Mapping[str, Any] = _get_record(self._client, self.id())
+        return found
+
+    def _facts(self) -> Sequence[Row]:
+        progress = JobProgress(self._get("progress"), str(self._get("state")))
+        error = [("Error", self.error())] if self.error() else []
+        return [
+            ("Id", self.id()),
+            ("Kind", self.kind()),
+            ("Pipeline", self.pipeline_name()),
+            ("State", progress.state),
+            ("Progress", str(progress)),
+            ("Guarantee", self.guarantee()),
+            ("Created at", show_time(self._client, self.created_at())),
+            ("Ended at", show_time(self._client, self.ended_at())),
+            ("Attempts", self.attempts()),
+            *error,
+        ]
+
+    def _repr_html_(self) -> str:
+        self._look_unless_ended()
+        return fields(self._facts())
+
+    def __repr__(self) -> str:
+        self._look_unless_ended()
+        return text_fields("Job", self._facts())
+
+
+class JobList(ObjectList[Job]):
+    columns = ("id", "kind", "pipeline", "state", "progress", "created at")
+    empty = "(no jobs)"
+
+    def _row(self, item: Job) -> Sequence[Any]:
+        record = item._record
+        progress = JobProgress(record["progress"], record["state"])
+        rows = ", ".join(progress._counts())
+        return (item.id(), item.kind(), item.pipeline_name(), progress.state, rows, self._date(item.created_at()))
+
+
+def make(client: Client, kind: str, request: Mapping[str, Any]) -> Job:
+    """Have the platform make a job. Raises WallarooAPIError: it refuses, and says why."""
+    return Job(client, client._transport.post(f"{_ROOT}/{kind}", request)["job"])
+
+
+def get(client: Client, job_id: str) -> Job:
+    return Job(client, _get_record(client, job_id))
+
+
+def list_all(client: Client, *, unended: bool, kind: str | None, limit: int) -> JobList:
+    request: dict[str, Any] = {"unended": unended, "limit": limit, **({} if kind is None else {"kind": kind})}
+    records = client._transport.post(f"{_ROOT}/list", request)["jobs"]
+    return JobList(client, (Job(client, record) for record in records))
+
+
+def _get_record(client: Client, job_id: str) -> Any:
+    try:
+        return client._transport.get(_path(job_id))["job"]
+    except WallarooAPIError as error:
+        if error.code == 404:
+            raise EntityNotFoundError("Job", {"id": job_id}) from None
+        raise
+
+
+def _path(job_id: str) -> str:
+    return f"{_ROOT}/{quote(job_id, safe='')}"

@@ -1,0 +1,147 @@
+"""Jobs from a notebook: looked at, waited for, cancelled, and shown."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pytest
+from unit.wallaroo.stub import CREATED, UUIDS, Reply, StubPlatform, error
+
+from wallaroo.job import Job, JobProgress
+from wallaroo.object import EntityNotFoundError, JobError, WaitForError
+
+if TYPE_CHECKING:
+    from unit.wallaroo.stub import FakeClock
+
+    from wallaroo import Client
+
+ID = UUIDS[0]
+ROOT = "/v1/api/jobs"
+
+
+def record(state: str = "running", done: int = 0, total: int | None = 200, **more: Any) -> dict[str, Any]:
+    progress = {"rows_read": done, "rows_written": done, "rows_rejected": 0, "rows_total": total}
+    return {
+        "id": ID,
+        "kind": "infer_batch",
+        "state": state,
+        "workspace_id": 1,
+        "pipeline_name": "rental",
+        "created_by": "ann",
+        "created_at": CREATED,
+        "started_at": CREATED,
+        "ended_at": CREATED if state in ("succeeded", "failed", "cancelled") else None,
+        "attempts": 1,
+        "cancel_asked": False,
+        "guarantee": "exactly once: each batch and its checkpoint are kept in one transaction",
+        "progress": progress,
+        "result": {"rows": done} if state == "succeeded" else None,
+        "error": "",
+        "request": {"keys": ["day"]},
+        **more,
+    }
+
+
+def says(*records: dict[str, Any]) -> list[Reply]:
+    return [Reply({"job": each}) for each in records]
+
+
+@pytest.fixture
+def job(client: Client) -> Job:
+    return Job(client, {"id": ID})
+
+
+def test_a_wait_shows_how_far_it_is_and_returns_the_job(
+    job: Job, platform: StubPlatform, capsys: pytest.CaptureFixture[str]
+) -> None:
+    platform.on(f"{ROOT}/{ID}", *says(record("pending"), record(done=50), record("succeeded", 200)))
+
+    assert job.wait() is job
+
+    shown = capsys.readouterr().out
+    assert "25%  50 of 200 rows" in shown
+    assert "100%  200 of 200 rows  succeeded" in shown
+    assert job.result() == {"rows": 200}
+    asked = len(platform.calls(f"{ROOT}/{ID}"))
+    assert job.progress().share == 1.0
+    assert len(platform.calls(f"{ROOT}/{ID}")) == asked  # an ended job is asked no more
+
+
+def test_a_job_that_fails_while_it_is_waited_for_raises_its_reason(job: Job, platform: StubPlatform) -> None:
+    failed = record("failed", error="The rows have no column 'amout'. Name another.")
+    platform.on(f"{ROOT}/{ID}", *says(record(), failed))
+
+    with pytest.raises(JobError, match=r"failed: The rows have no column 'amout'. Name another."):
+        job.wait()
+
+    assert (job.state(), job.error()) == ("failed", "The rows have no column 'amout'. Name another.")
+
+
+def test_a_cancelled_job_is_no_error(job: Job, platform: StubPlatform) -> None:
+    platform.on(f"{ROOT}/{ID}/cancel", {"job": record(cancel_asked=True)})
+    platform.on(f"{ROOT}/{ID}", *says(record(), record("cancelled", 10)))
+
+    assert job.cancel().wait().state() == "cancelled"
+
+
+def test_a_wait_that_is_too_short_says_so_and_leaves_the_job_alone(
+    job: Job, platform: StubPlatform, clock: FakeClock
+) -> None:
+    platform.on(f"{ROOT}/{ID}", *says(record(done=10)))
+
+    with pytest.raises(WaitForError, match="has not ended within 5 s; it goes on") as late:
+        job.wait(timeout=5)
+
+    assert late.value.status == {"rows_read": 10, "rows_written": 10, "rows_rejected": 0, "rows_total": 200}
+    assert platform.calls(f"{ROOT}/{ID}/cancel") == []
+
+
+def test_progress_is_a_dict_that_shows_itself(job: Job, platform: StubPlatform) -> None:
+    platform.on(f"{ROOT}/{ID}", *says(record(done=100)))
+
+    progress = job.progress()
+
+    assert (progress["rows_read"], progress["rows_total"], progress.share) == (100, 200, 0.5)
+    assert str(progress) == f"[{'#' * 15}{'.' * 15}]  50%  100 of 200 rows"
+    assert progress._repr_html_() == '<progress value="0.5000" max="1"></progress> running, 100 of 200 rows'
+    endless = JobProgress({"rows_read": 7, "rows_rejected": 2, "rows_total": None}, "running")
+    assert (str(endless), endless.share) == ("running  7 rows  2 rejected", None)
+
+
+def test_its_log_its_rejects_and_its_rows_are_read_from_the_platform(job: Job, platform: StubPlatform) -> None:
+    rows = pa.table({"day": [3], "reason": ["no number"]})
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, rows.schema) as writer:
+        writer.write_table(rows)
+    platform.on(f"{ROOT}/{ID}/log", {"lines": [{"seq": 1, "at": CREATED, "text": "Attempt 1 begins."}]})
+    platform.on(f"{ROOT}/{ID}/rejects", Reply(bytes(sink.getvalue())))
+    platform.on(f"{ROOT}/{ID}/result", Reply(bytes(sink.getvalue())))
+
+    assert job.logs() == ["Attempt 1 begins."]
+    assert job.rejects().to_dict("records") == [{"day": 3, "reason": "no number"}]
+    assert job.rows(as_="arrow").equals(rows)
+
+
+def test_jobs_are_listed_and_found_by_their_id(client: Client, platform: StubPlatform) -> None:
+    platform.on(f"{ROOT}/list", {"jobs": [record(done=10)]})
+    platform.on(f"{ROOT}/{ID}", *says(record()))
+    platform.on(f"{ROOT}/nowhere", error(404, "There is no job with that id that you may see."))
+
+    listed = client.list_jobs(unended=True, kind="infer_batch")
+
+    assert platform.calls(f"{ROOT}/list")[-1].json == {"unended": True, "limit": 100, "kind": "infer_batch"}
+    assert "10 of 200 rows" in repr(listed)
+    assert "<td>infer_batch</td><td>rental</td><td>running</td>" in listed._repr_html_()
+    assert client.get_job(ID).guarantee().startswith("exactly once")
+    with pytest.raises(EntityNotFoundError):
+        client.get_job("nowhere")
+
+
+def test_a_job_shows_itself_with_what_one_wants_to_know(job: Job, platform: StubPlatform) -> None:
+    platform.on(f"{ROOT}/{ID}", *says(record("failed", 10, error="<the reason>")))
+
+    assert "&lt;the reason&gt;" in job._repr_html_()
+    assert "<td>Guarantee</td><td>exactly once" in job._repr_html_()
+    for text in (ID, "rental", "failed", "10 of 200 rows", "<the reason>"):
+        assert text in repr(job)
