@@ -1,0 +1,205 @@
+"""A topic answered by the platform, from a notebook: over a real broker, into a topic and into a table."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sqlite3
+import time
+import zipfile
+from typing import TYPE_CHECKING, Any, TypeVar
+from uuid import uuid4
+
+import psutil
+import pyarrow as pa
+import pytest
+from e2e.connection_kit import reaching_home
+from services.redis import RedisServer, running_redis
+
+import wallaroo
+from wallaroo.framework import Framework
+from wallaroo.object import JobError, WallarooAPIError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from wallaroo.connection import Connection
+    from wallaroo.job import Job
+    from wallaroo.pipeline import Pipeline
+
+pytestmark = [pytest.mark.service, pytest.mark.timeout(300)]
+
+T = TypeVar("T")
+PATIENCE_S = 120.0
+STEP = """
+from mac.types import InferenceData
+
+def process_data(input_data: InferenceData) -> InferenceData:
+    if (input_data["x"] == 13).any():
+        raise ValueError("thirteen is not for me")
+    return {"y": input_data["x"] * 2}
+"""
+
+
+def eventually(look: Callable[[], T | None], what: str) -> T:
+    until = time.monotonic() + PATIENCE_S
+    while time.monotonic() < until:
+        if found := look():
+            return found
+        time.sleep(0.05)
+    raise AssertionError(f"not within {PATIENCE_S:g} s: {what}")
+
+
+@pytest.fixture(scope="module")
+def redis() -> Iterator[RedisServer]:
+    with running_redis() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("data")
+
+
+@pytest.fixture(scope="module")
+def reach(folder: Path) -> Iterator[Path]:
+    with reaching_home({"BETTONG_FILE_FOLDERS": str(folder)}) as home:
+        yield home
+
+
+@pytest.fixture
+def wl(reach: Path, monkeypatch: pytest.MonkeyPatch) -> wallaroo.Client:
+    monkeypatch.setenv("BETTONG_HOME", str(reach))
+    return wallaroo.Client()
+
+
+@pytest.fixture
+def pipeline(wl: wallaroo.Client, folder: Path) -> Pipeline:
+    """A version that doubles `x`, and fails on 13; deployed nowhere."""
+    with zipfile.ZipFile(folder / "doubles.zip", "w") as archive:
+        archive.writestr("doubles.py", STEP)
+    model = wl.upload_model(
+        "doubles",
+        folder / "doubles.zip",
+        Framework.PYTHON,
+        input_schema=pa.schema([pa.field("x", pa.float64())]),
+        output_schema=pa.schema([pa.field("y", pa.float64())]),
+    )
+    built = wl.build_pipeline(f"doubles-{uuid4().hex[:8]}").add_model_step(model)
+    built.create_version()
+    return built
+
+
+@pytest.fixture
+def broker(wl: wallaroo.Client, redis: RedisServer) -> Connection:
+    details = {**redis.details, "redeliver_after_s": 3}
+    return wl.create_connection(f"broker-{uuid4().hex[:8]}", "REDIS", details)
+
+
+def topics(redis: RedisServer, *names: str) -> list[str]:
+    made = [f"{name}-{uuid4().hex[:8]}" for name in names]
+    for name in made:
+        redis.make(name)
+    return made
+
+
+def send(broker: Connection, topic: str, values: list[float]) -> None:
+    broker.write(topic, pa.table({"x": values, "id": [int(value) for value in values]}))
+
+
+def made_in(broker: Connection, topic: str) -> list[tuple[dict[str, Any], dict[str, str]]]:
+    """Each message's value and headers."""
+    rows = broker.read(topic, as_="arrow").to_pylist()
+    return [(json.loads(row["value"]), json.loads(row["headers"])) for row in rows]
+
+
+def counts(job: Job, name: str, least: int) -> bool:
+    assert job.state() in ("pending", "running"), (job, job.logs())
+    return int(job.progress().get(name) or 0) >= least
+
+
+def child_of(home: Path) -> psutil.Process:
+    """The process of the one job that runs."""
+    server = psutil.Process(json.loads((home / "server.json").read_text())["pid"])
+    (found,) = [p for p in server.children(recursive=True) if "bettong.jobs._child" in " ".join(p.cmdline())]
+    return found
+
+
+def test_a_topic_is_answered_over_a_kill_and_until_it_is_cancelled(
+    wl: wallaroo.Client, pipeline: Pipeline, broker: Connection, redis: RedisServer, reach: Path
+) -> None:
+    orders, predictions, failed = topics(redis, "orders", "predictions", "failed")
+    send(broker, orders, [float(n) for n in range(300)])
+    broker.write(orders, pa.table({"y": ["no column of the model's"]}))
+    job = pipeline.infer_stream(broker, orders, broker, predictions, dead_letter=failed, keep=["id"], max_messages=100)
+    assert job.guarantee().startswith("at least once")
+    assert job.request()["source"]["group"].endswith(pipeline.name())
+    eventually(lambda: counts(job, "messages_in", 301), "the first messages are answered")
+
+    os.kill(child_of(reach).pid, signal.SIGKILL)
+    send(broker, orders, [float(n) for n in range(300, 1_000)])
+    eventually(lambda: counts(job, "messages_in", 1_001), "the rest is answered after the kill")
+    job.cancel().wait()
+
+    made = made_in(broker, predictions)
+    dead = made_in(broker, failed)
+    assert job.state() == "cancelled"
+    assert job.attempts() == 2
+    assert {value["id"] for value, _ in made} == set(range(1_000)) - {13}
+    assert all(value["out"] == {"y": value["id"] * 2.0} for value, _ in made)
+    assert len({headers["bettong-source"] for _, headers in made}) == 999
+    assert {headers["bettong-job"] for _, headers in made} == {job.id()}
+    assert {headers["bettong-pipeline-version"] for _, headers in made} == {pipeline.versions()[0].name()}
+    assert [value for value, _ in dead if "x" not in value or value["x"] != 13] == [{"y": "no column of the model's"}]
+    reasons = {headers["bettong-error"] for _, headers in dead}
+    assert any("lacks the column 'x'" in reason for reason in reasons)
+    assert any("The model failed on this message" in reason for reason in reasons)
+    assert "thirteen" not in repr(dead)
+    result = job.result()
+    assert result is not None
+    assert len(made) - 999 <= result["repeated"]
+    assert result["dead_lettered"] == len(dead) == 2
+    shown = repr(job) + "\n".join(job.logs()) + json.dumps(job.request())
+    assert str(redis.details["password"]) not in shown
+
+
+def test_a_table_of_a_database_takes_the_answers_and_the_job_what_has_none(
+    wl: wallaroo.Client, pipeline: Pipeline, broker: Connection, redis: RedisServer, folder: Path
+) -> None:
+    (orders,) = topics(redis, "orders")
+    database = folder / f"{uuid4().hex}.db"
+    with sqlite3.connect(database) as opened:
+        opened.execute("create table answers (id integer, y real, time text, bettong_source text)")
+    opened.close()
+    warehouse = wl.create_connection(f"warehouse-{uuid4().hex[:8]}", "SQLITE", {"path": str(database)})
+    send(broker, orders, [1.0, 2.0, 13.0, 4.0])
+
+    job = pipeline.infer_stream(broker, orders, warehouse, "answers", keep=["id"], stop_when_idle_s=0.5).wait(120)
+
+    assert job.guarantee().startswith("exactly once")
+    with sqlite3.connect(database) as opened:
+        rows = opened.execute("select id, y from answers order by id").fetchall()
+    opened.close()
+    assert rows == [(1, 2.0), (2, 4.0), (4, 8.0)]
+    rejects = job.rejects()
+    assert rejects["value"].tolist() == [b'{"x":13.0,"id":13}']
+    assert rejects["error"].str.startswith("The model failed on this message").all()
+    assert job.state() == "succeeded"
+
+
+def test_what_cannot_work_is_told_at_once_or_as_the_jobs_error(
+    wl: wallaroo.Client, pipeline: Pipeline, broker: Connection, redis: RedisServer, folder: Path
+) -> None:
+    (orders,) = topics(redis, "orders")
+    files = wl.create_connection(f"files-{uuid4().hex[:8]}", "FILE", {"path": str(folder)})
+
+    with pytest.raises(WallarooAPIError, match="source is a connection of type FILE, which cannot consume"):
+        pipeline.infer_stream(files, "x", broker, "y")
+    with pytest.raises(WallarooAPIError, match="sink is a connection of type FILE, which cannot transaction"):
+        pipeline.infer_stream(broker, orders, files, "y")
+    with pytest.raises(WallarooAPIError, match="sink is the source's own topic"):
+        pipeline.infer_stream(broker, orders, broker, orders)
+    with pytest.raises(JobError, match="no stream 'not-there'"):
+        pipeline.infer_stream(broker, "not-there", broker, "y").wait(120)
