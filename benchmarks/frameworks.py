@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[1]
 SAMPLES = ROOT / "examples" / "models"
 COMMAND = "make bench-frameworks"
-WARM, CALLS = 100, 300
+WARM, TURNS, CALLS = 100, 10, 40  # of one row; others use the machine too, so that the best turn's median counts
 NUMBER, FLOAT, WHOLE, TEXT = pa.float64(), pa.float32(), pa.int64(), pa.string()
 THREE, TEN = pa.list_(NUMBER, 3), pa.list_(NUMBER, 10)
 HOUSE, TEN_ONES = [4.0, 90.0, 10.0], [1.0] * 10
@@ -45,12 +45,15 @@ TIMED = """
 import statistics, sys, time
 {code}
 for _ in range({warm}): call()
-took = []
-for _ in range({calls}):
-    began = time.perf_counter()
-    call()
-    took.append(time.perf_counter() - began)
-print(statistics.median(took) * 1e3)
+medians = []
+for _ in range({turns}):
+    took = []
+    for _ in range({calls}):
+        began = time.perf_counter()
+        call()
+        took.append(time.perf_counter() - began)
+    medians.append(statistics.median(took) * 1e3)
+print(min(medians))
 """
 
 
@@ -210,12 +213,11 @@ def measured(wl: Any, case: Case, file: Path, home: Path) -> list[str]:
     deploy_s = timed(pipeline.deploy)
     frame = pd.DataFrame({name: [value] for name, value in case.row.items()})
     whole, step = [], []
-    for turn in range(WARM + CALLS):
+    for _ in range(WARM + TURNS * CALLS):
         began = time.perf_counter()
         answer = pipeline.infer(frame, dataset=["time", "out", "metadata"])
-        if turn >= WARM:
-            whole.append((time.perf_counter() - began) * 1e3)
-            step.append(int(answer.loc[0, "metadata.elapsed"][1]) / 1e6)
+        whole.append((time.perf_counter() - began) * 1e3)
+        step.append(int(answer.loc[0, "metadata.elapsed"][1]) / 1e6)
     library_ms = called_directly(case, file, _interpreter_of_the_worker(home))
     pipeline.undeploy()
     packages, size, took = built.groups() if built else ("", "", "")
@@ -227,15 +229,20 @@ def measured(wl: Any, case: Case, file: Path, home: Path) -> list[str]:
         f"{again_s:.1f} s",
         f"{deploy_s:.1f} s",
         f"{library_ms:.2f} ms",
-        f"{statistics.median(step) - library_ms:.2f} ms",
-        f"{statistics.median(whole) - library_ms:.2f} ms",
+        f"{best(step[WARM:]) - library_ms:.2f} ms",
+        f"{best(whole[WARM:]) - library_ms:.2f} ms",
     ]
 
 
+def best(taken: list[float]) -> float:
+    """The smallest median of a turn."""
+    return min(statistics.median(taken[at : at + CALLS]) for at in range(0, len(taken), CALLS))
+
+
 def called_directly(case: Case, file: Path, python: str) -> float:
-    """The median of one call of the library without the platform, in ms."""
+    """One call of the library without the platform, in ms."""
     done = subprocess.run(
-        [python, "-c", TIMED.format(code=case.direct, warm=WARM, calls=CALLS), str(file)],
+        [python, "-c", TIMED.format(code=case.direct, warm=WARM, turns=TURNS, calls=CALLS), str(file)],
         env={"PATH": os.environ["PATH"], "HOME": str(file.parent), "OMP_NUM_THREADS": "1", "TF_CPP_MIN_LOG_LEVEL": "2"},
         check=True,
         stdout=subprocess.PIPE,
@@ -258,8 +265,8 @@ def section(rows: Sequence[Sequence[str]]) -> str:
 One of the small samples of [examples/models](../examples/models) each, on a platform whose cache is empty; packages
 come from where pip has them on that machine. *The library* is a direct call in the same environment. *Over it in the
 step* is the way to the worker and back, with what it takes to make of columns what the framework wants. *Over it in
-all* has the SDK, HTTP, checks and the log besides. Medians of {CALLS}. How each is got:
-[benchmarks/frameworks.py](../benchmarks/frameworks.py).
+all* has the SDK, HTTP, checks and the log besides. Of {TURNS} turns of {CALLS} calls the smallest median counts.
+How each is got: [benchmarks/frameworks.py](../benchmarks/frameworks.py).
 """
 
 
