@@ -7,6 +7,7 @@ import json
 import threading
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -17,11 +18,12 @@ from builders import log_rows
 from inference_builders import NOW_MS, InProcessRunner, MemoryLog, call, deployment_spec, inference_app
 
 from bettong.domain.replay_requests import ReplayRequest, ReplayWindow
-from bettong.domain.replay_results import STATISTICS_FILE
+from bettong.domain.replay_results import STATISTICS_FILE, file_name
 from bettong.engine.arrow_codec import encode_arrow
-from bettong.errors import BadInput, ModelFailed, Unavailable
+from bettong.errors import BadInput, ModelFailed, StorageFull, Unavailable
 from bettong.jobs import replay as module
 from bettong.jobs.replay import replay
+from bettong.jobs.replay_files import ResultFiles
 from bettong.logstore.reader import SegmentLogReader
 from bettong.logstore.writer import SegmentLogWriter
 from bettong.services.job_files import rows_of
@@ -29,7 +31,6 @@ from bettong.services.job_files import rows_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from contextlib import AbstractContextManager
-    from pathlib import Path
 
     from inference_builders import Reply
 
@@ -387,6 +388,34 @@ def test_a_cancelled_replay_keeps_what_it_came_to(logged: Logged) -> None:
     assert result["stopped"] == "it was cancelled"
     assert 0 < result["compared"] == sum(work.asked) < 5_000
     assert work.rows().num_rows == result["compared"]
+
+
+def test_a_replay_stops_in_the_middle_of_what_it_has_read(logged: Logged) -> None:
+    logged.by(TableRunner(first), some_rows(30))
+    work = replace(logged.work(TableRunner(second)), lanes=1, cancel_after=1)
+
+    result = done(work)
+
+    assert work.asked == [16]
+    assert (result["rows"], result["compared"], result["stopped"]) == (16, 16, "it was cancelled")
+    assert work.rows().column("in.kind").to_pylist() == list(range(16))
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has a disk that is always full")
+def test_a_disk_without_space_is_told(logged: Logged, monkeypatch: pytest.MonkeyPatch) -> None:
+    logged.by(TableRunner(first), some_rows(30))
+    work = logged.work(TableRunner(second))
+    begin = ResultFiles.__enter__
+
+    monkeypatch.setattr(ResultFiles, "__enter__", lambda files: _onto_a_full_disk(begin(files)))
+
+    with pytest.raises(StorageFull, match="no space for the rows of the replay"):
+        replay(work)
+
+
+def _onto_a_full_disk(files: ResultFiles) -> ResultFiles:
+    (files._folder / file_name(1)).symlink_to("/dev/full")
+    return files
 
 
 def test_a_new_attempt_begins_anew(logged: Logged) -> None:

@@ -43,6 +43,7 @@ PAGE_BYTES = 8 * 2**20  # of the log: what is in memory at once
 SURVEY_ROWS = 100_000
 MAX_FAILED = 10_000  # rows that the version answered before and does not now: enough to know
 MAX_REASONS, SHOWN_REASONS = 1_000, 20
+CANCELLED = "it was cancelled"
 CHALLENGER = "Challenger '"  # how failures of challengers begin, whose requests were answered
 _NOT_NEEDED = ("metadata.elapsed", "metadata.partition", "metadata.last_model")
 _DROPPED, _REQUEST_ID, _VERSION = "metadata.dropped", "metadata.request_id", "metadata.pipeline_version"
@@ -186,7 +187,7 @@ class _Run:
 
     def _must_stop(self) -> bool:
         if self._work.cancelled:
-            self._stopped = "it was cancelled"
+            self._stopped = CANCELLED
         elif self._failed >= MAX_FAILED:
             self._stopped = f"{self._failed} rows failed, which is enough to know"
         return bool(self._stopped)
@@ -200,6 +201,11 @@ class _Run:
             return
         inputs = pa.table([rows.column(name) for name, _ in found.columns], [name for _, name in found.columns])
         answers = asking.about(inputs, _requests(rows))
+        if left_out := int(np.count_nonzero(~answers.asked)):
+            rows = rows.filter(pa.array(answers.asked))
+            self._stopped = CANCELLED
+            self._read -= left_out
+            self._failures -= 0 if answered else left_out
         for reason in answers.reasons:
             self._reasons.add(reason)
         before = _answer_columns(rows) if answered else None

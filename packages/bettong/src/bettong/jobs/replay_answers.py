@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from bettong.jobs.work import Work
 
-FIRST_ROWS, MOST_ROWS = 64, 1_000  # of a batch
+FIRST_ROWS, MOST_ROWS = 16, 1_000  # of a batch
 BATCHES_PER_LANE = 4
 SOON_S, LATE_S = 1.0, 4.0  # how long the rows that are asked about at once should take
 BATCH_BYTES = 2 * 2**20
@@ -32,11 +32,13 @@ class Answers:
     """What a version says to rows.
 
     Attributes:
+        asked: shape (rows,), which rows it was asked about: all, unless the replay was cancelled meanwhile.
         table: the answers there are, in the order of the rows; None without any.
-        answered: shape (rows,), which rows have one.
+        answered: shape (rows asked,), which of these have one.
         reasons: why the others have none, in their order.
     """
 
+    asked: NDArray[np.bool_]
     table: pa.Table | None
     answered: NDArray[np.bool_]
     reasons: tuple[str, ...]
@@ -81,19 +83,17 @@ class Asking:
         batches = [rows.slice(start, end - start) for start, end in pairwise(cuts)]
         ask = self._whole if self._by_request else self._halving
         began = time.monotonic()
-        tables: list[pa.Table] = []
-        reasons: list[str] = []
-        answered: list[NDArray[np.bool_]] = []
-        for pieces in self._pool.map(lambda batch: list(ask(batch)), batches):
-            for piece in pieces:
-                answered.append(np.full(piece.rows, piece.table is not None))
-                if piece.table is None:
-                    reasons += [piece.reason] * piece.rows
-                else:
-                    tables.append(piece.table)
+        pieces = [piece for found in self._pool.map(lambda batch: list(ask(batch)), batches) for piece in found]
         self._adapt(time.monotonic() - began)
-        table = pa.concat_tables(tables, promote_options="permissive") if tables else None
-        return Answers(table, np.concatenate(answered), tuple(reasons))
+        tables = [piece.table for piece in pieces if piece.table is not None]
+        asked = np.concatenate([np.full(piece.rows, piece.asked) for piece in pieces])
+        answered = np.concatenate([np.full(piece.rows, piece.table is not None) for piece in pieces])
+        return Answers(
+            asked,
+            pa.concat_tables(tables, promote_options="permissive") if tables else None,
+            answered[asked],
+            tuple(piece.reason for piece in pieces if piece.reason is not None for _ in range(piece.rows)),
+        )
 
     def _adapt(self, took_s: float) -> None:
         if took_s < SOON_S:
@@ -102,17 +102,23 @@ class Asking:
             self._batch_rows = max(self._batch_rows // 2, 1)
 
     def _whole(self, batch: pa.Table) -> Iterator[_Piece]:
+        if self._work.cancelled:
+            yield _Piece(batch.num_rows)
+            return
         try:
             yield _Piece(batch.num_rows, self._answer(batch))
         except (BadInput, ModelFailed, DeadlineExceeded) as refused:
-            yield _Piece(batch.num_rows, None, _reason(refused))
+            yield _Piece(batch.num_rows, reason=_reason(refused))
 
     def _halving(self, batch: pa.Table) -> Iterator[_Piece]:
+        if self._work.cancelled:
+            yield _Piece(batch.num_rows)
+            return
         try:
             yield _Piece(batch.num_rows, self._answer(batch))
         except (BadInput, ModelFailed, DeadlineExceeded) as refused:
             if batch.num_rows == 1:
-                yield _Piece(1, None, _reason(refused))
+                yield _Piece(1, reason=_reason(refused))
                 return
             half = batch.num_rows // 2
             yield from self._halving(batch.slice(0, half))
@@ -127,9 +133,15 @@ class Asking:
 
 @dataclass(frozen=True, slots=True)
 class _Piece:
+    """Rows that have answers, or a reason; or neither, when they were not asked about."""
+
     rows: int
-    table: pa.Table | None
-    reason: str = ""
+    table: pa.Table | None = None
+    reason: str | None = None
+
+    @property
+    def asked(self) -> bool:
+        return self.table is not None or self.reason is not None
 
 
 def _reason(refused: BettongError) -> str:

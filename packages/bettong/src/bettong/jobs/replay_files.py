@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import errno
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pyarrow.parquet as pq
 
 from bettong.domain.replay_results import file_name
+from bettong.errors import StorageFull
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     import pyarrow as pa
 
 
 class ResultFiles:
-    """Takes tables as they come. A context manager: at its end the files are whole, whatever ended it.
+    """Takes tables as they come. A context manager: at its end the files are whole, but one that found no space.
 
     What another attempt left is removed first. A column that comes again with another type has that behind its name, so
     that the files can be read as one table.
@@ -33,19 +37,25 @@ class ResultFiles:
             left.unlink()
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._finish()
+    def __exit__(self, kind: object, *_: object) -> None:
+        try:
+            self._finish()
+        except StorageFull:
+            if kind is None:
+                raise
 
     def write(self, rows: pa.Table) -> None:
+        """Raises StorageFull when the disk is."""
         if not rows.num_rows:
             return
         rows = rows.rename_columns([self._name(field) for field in rows.schema])
-        if self._writer is None or self._schema != rows.schema:
-            self._finish()
-            self._files += 1
-            self._schema = rows.schema
-            self._writer = pq.ParquetWriter(self._folder / file_name(self._files), rows.schema, compression="zstd")
-        self._writer.write_table(rows)
+        with _space():
+            if self._writer is None or self._schema != rows.schema:
+                self._finish()
+                self._files += 1
+                self._schema = rows.schema
+                self._writer = pq.ParquetWriter(self._folder / file_name(self._files), rows.schema, compression="zstd")
+            self._writer.write_table(rows)
 
     def _name(self, field: pa.Field[Any]) -> str:
         known = self._types.setdefault(field.name, field.type)
@@ -53,5 +63,18 @@ class ResultFiles:
 
     def _finish(self) -> None:
         if self._writer is not None:
-            self._writer.close()
-            self._writer = None
+            writer, self._writer = self._writer, None
+            with _space():
+                writer.close()
+
+
+@contextmanager
+def _space() -> Iterator[None]:
+    try:
+        yield
+    except OSError as fault:
+        if fault.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise StorageFull(
+            "There is no space for the rows of the replay.", "Free some, or replay fewer rows, or with inputs=False."
+        ) from None
