@@ -23,6 +23,8 @@ from psycopg import sql
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from certificates import Certificate
+
 UNPRIVILEGED = ("postgres", "nobody")
 
 
@@ -52,8 +54,9 @@ class Postgres:
 
 
 @contextmanager
-def running_postgres() -> Iterator[Postgres]:
-    """Start a server, yield it, stop it and remove its files. Raises RuntimeError when it is not installed."""
+def running_postgres(certificate: Certificate | None = None) -> Iterator[Postgres]:
+    """Start a server, yield it, stop it and remove its files; with a certificate it speaks TLS, too. Raises
+    RuntimeError when it is not installed."""
     initdb, pg_ctl = _program("initdb"), _program("pg_ctl")
     # Not under pytest's temporary folder: that one may be entered by its owner alone.
     folder = Path(tempfile.mkdtemp(prefix="bettong-postgres-"))
@@ -61,7 +64,8 @@ def running_postgres() -> Iterator[Postgres]:
     data, log = folder / "data", folder / "server.log"
     try:
         _run([initdb, "-D", str(data), "-U", "bettong", "--auth=trust", "-E", "UTF8", "--no-sync"], folder, as_user)
-        port = _start(pg_ctl, data, log, folder, as_user)
+        more = _with_tls(certificate, folder, as_user) if certificate is not None else ""
+        port = _start(pg_ctl, data, log, folder, as_user, more)
         try:
             yield Postgres(port)
         finally:
@@ -70,12 +74,21 @@ def running_postgres() -> Iterator[Postgres]:
         shutil.rmtree(folder)
 
 
-def _start(pg_ctl: str, data: Path, log: Path, folder: Path, as_user: dict[str, Any]) -> int:
+def _with_tls(certificate: Certificate, folder: Path, as_user: dict[str, Any]) -> str:
+    """The options for a server that speaks TLS; it takes no key that others may read."""
+    paths = certificate.write(folder)
+    if as_user:
+        for path in paths:
+            os.chown(path, as_user["user"], as_user["group"])
+    return f" -c ssl=on -c ssl_cert_file='{paths[0]}' -c ssl_key_file='{paths[1]}'"
+
+
+def _start(pg_ctl: str, data: Path, log: Path, folder: Path, as_user: dict[str, Any], more: str) -> int:
     for attempts_left in (2, 1, 0):  # a free port may be taken by somebody else before the server has it
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port: int = probe.getsockname()[1]
-        options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories='{folder}' -c fsync=off"
+        options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories='{folder}' -c fsync=off{more}"
         command = [pg_ctl, "-D", str(data), "-o", options, "-l", str(log), "-w", "-t", "60", "start"]
         try:
             _run(command, folder, as_user)

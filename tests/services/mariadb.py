@@ -18,6 +18,8 @@ from services.running import free_port, serving
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from certificates import Certificate
+
 USER, PASSWORD, DATABASE = "bettong", "sehr geheim & lang", "contract"
 
 
@@ -39,7 +41,8 @@ class MariaDb:
 
 
 @contextmanager
-def running_mariadb() -> Iterator[MariaDb]:
+def running_mariadb(certificate: Certificate | None = None) -> Iterator[MariaDb]:
+    """A server; with a certificate it speaks TLS, too."""
     root, more = _programs()
     folder = Path(tempfile.mkdtemp(prefix="bettong-mariadb-"))
     try:
@@ -54,6 +57,9 @@ def running_mariadb() -> Iterator[MariaDb]:
             *("--innodb-flush-log-at-trx-commit=0", "--innodb-buffer-pool-size=64M", "--performance-schema=OFF"),
             f"--lc-messages-dir={root / 'share' / 'mysql'}",
         ]
+        if certificate is not None:
+            paths = certificate.write(folder)
+            command += [f"--ssl-cert={paths[0]}", f"--ssl-key={paths[1]}"]
         with serving(command, port, environment={**os.environ, **more}):
             with pymysql.connect(host="127.0.0.1", port=port, user="root") as connection, connection.cursor() as cursor:
                 cursor.execute(f"CREATE DATABASE {DATABASE} CHARACTER SET utf8mb4")

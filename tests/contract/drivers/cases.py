@@ -18,6 +18,9 @@ from bettong.drivers.registry import Registry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
+
+    from certificates import Authority
 
     from bettong.domain.drivers import TestReport
 
@@ -114,6 +117,14 @@ def new_calls(
         max_at_once=max_at_once,
         keep_ready_s=keep_ready_s,
     )
+
+
+def trusting(authority: Authority, folder: Path) -> DriverProcesses:
+    """Processes on a machine whose operator trusts this authority of certificates."""
+    file = folder / "authority.pem"
+    file.write_text(authority.pem)
+    variables = {"PATH": os.environ["PATH"], "SSL_CERT_FILE": str(file)}
+    return DriverProcesses(Registry(), Egress(), ReferencePolicy(), variables, keep_ready_s=0.0)
 
 
 def children() -> list[psutil.Process]:

@@ -9,7 +9,10 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
+from certificates import NAME
+
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Iterator
 
 
@@ -22,6 +25,7 @@ class Files:
     """
 
     port: int = 0
+    secure: bool = False
     login: str = ""
     bodies: dict[str, Any] = field(default_factory=dict)
     content_types: dict[str, str] = field(default_factory=dict)
@@ -32,12 +36,12 @@ class Files:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"https://{NAME}:{self.port}" if self.secure else f"http://127.0.0.1:{self.port}"
 
 
 @contextmanager
-def serving_files(login: str = "") -> Iterator[Files]:
-    files = Files(login=login)
+def serving_files(login: str = "", context: ssl.SSLContext | None = None) -> Iterator[Files]:
+    files = Files(login=login, secure=context is not None)
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -85,6 +89,8 @@ def serving_files(login: str = "") -> Iterator[Files]:
 
     with Server(("127.0.0.1", 0), Handler) as server:
         files.port = server.server_address[1]
+        if context is not None:
+            server.socket = context.wrap_socket(server.socket, server_side=True)
         thread = threading.Thread(target=lambda: server.serve_forever(0.01))
         thread.start()
         try:

@@ -9,9 +9,8 @@ from pydantic import Field
 
 from bettong.domain.drivers import Entry, ReadOrder, ReadRequest, Stage, StageResult
 from bettong.drivers import egress as reach
-from bettong.drivers import mysql_tls
+from bettong.drivers import mysql_tls, sql, sql_errors
 from bettong.drivers import mysql_types as forms
-from bettong.drivers import sql, sql_errors
 from bettong.drivers.layers import climb
 from bettong.drivers.mysql_errors import KIND, NO_TLS, translated
 from bettong.drivers.server_details import ServerDetails

@@ -124,6 +124,7 @@ def tls_failed(host: str, failed: BaseException) -> Unavailable:
             19: "its certificate comes from an authority that nobody here knows",
             20: "its certificate comes from an authority that nobody here knows",
             62: "its certificate is for another name",
+            64: "its certificate is for another name",  # the same, of an address
         }.get(failed.verify_code, "its certificate does not hold")
         return Unavailable(
             f"'{host}' cannot be trusted: {why}.", "Use the name in the certificate, or give its authority."
