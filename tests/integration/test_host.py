@@ -12,6 +12,7 @@ import socket
 import stat
 from collections import Counter
 from pathlib import Path
+from threading import Timer
 from typing import TYPE_CHECKING
 
 import psutil
@@ -364,6 +365,17 @@ def test_a_host_that_cannot_start_has_let_go_of_its_lock_when_it_says_so(
 
     assert said[0] is not None
     assert said[0].startswith("OSError")
+
+
+def test_a_host_waits_out_who_only_looks_whether_there_is_one(runtime: LocalRuntime, tmp_path: Path) -> None:
+    lock = tmp_path / "run" / "adding-7.lock"
+    lock.parent.mkdir(mode=0o700, exist_ok=True)
+    with lock.open("w") as looking:
+        fcntl.flock(looking, fcntl.LOCK_EX)
+        Timer(host.LOCK_PATIENCE_S / 5, looking.close).start()
+        runtime.deploy(adder_spec(tmp_path, 1))
+
+    assert wait_until(runtime, serving(1)).port
 
 
 def test_a_taken_port_is_left_alone_and_another_one_told(runtime: LocalRuntime, tmp_path: Path) -> None:

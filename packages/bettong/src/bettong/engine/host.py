@@ -48,6 +48,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("bettong.host")
 
+LOCK_PATIENCE_S = 0.5
+
 
 def main(
     spec_file: Path,
@@ -330,15 +332,23 @@ def _plan(spec: DeploymentSpec) -> lifecycle.Plan:
 
 
 def _lock(path: Path) -> int:
-    """Make sure that this is the only host of its deployment; the descriptor holds that as long as it is open."""
+    """Make sure that this is the only host of its deployment; the descriptor holds that as long as it is open.
+
+    Who only looks whether there is a host holds the lock for a moment, too: that is waited out.
+    """
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     path.parent.chmod(0o700)
     fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(fd)
-        raise
+    until = time.monotonic() + LOCK_PATIENCE_S
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        except OSError:
+            if time.monotonic() > until:
+                os.close(fd)
+                raise
+            time.sleep(LOCK_PATIENCE_S / 50)
     os.ftruncate(fd, 0)
     os.write(fd, f"{os.getpid()}\n".encode())
     return fd
