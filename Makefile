@@ -25,13 +25,20 @@ test-units: $(DEV)
 	$(BIN)/python -m pytest -m $(CORE) tests/unit tests/contract
 
 test-processes: $(DEV)
-	$(BIN)/python -m pytest -m $(CORE) tests/integration tests/e2e
+	$(call twice,processes,-m $(CORE) tests/integration tests/e2e)
 
 test-services: $(DEV) ## Run the tests against real services (PostgreSQL, …), each brought up by the suite itself.
-	$(BIN)/python -m pytest -m "service and not soak"
+	$(call twice,services,-m "service and not soak")
 
 test-frameworks: $(DEV) ## Run the tests that build environments for other interpreters and frameworks.
-	$(BIN)/python -m pytest -m "framework and not soak"
+	$(call twice,frameworks,-m "framework and not soak")
+
+# Dozens of processes on two busy cores can outlast any patience. What failed is run once more, alone, with both runs in sight: a test that
+# fails twice fails, one that only failed beside others is there to be looked into.
+define twice
+	$(BIN)/python -m pytest -o cache_dir=build/pytest-$(1) $(2) || \
+	$(BIN)/python -m pytest -o cache_dir=build/pytest-$(1) $(2) -rA --last-failed --last-failed-no-failures none
+endef
 
 check: format lint types ## Format, lint, check types and run the fast tests.
 	$(BIN)/python -m pytest -m $(CORE) tests/unit tests/contract
