@@ -22,7 +22,7 @@ test: $(DEV) ## Run the core tests: those that compute beside those that mostly 
 	$(MAKE) -j2 test-units test-processes
 
 test-units: $(DEV)
-	$(BIN)/python -m pytest -m $(CORE) tests/unit tests/contract
+	$(call twice,units,-m $(CORE) tests/unit tests/contract)
 
 test-processes: $(DEV)
 	$(call twice,processes,-m $(CORE) tests/integration tests/e2e)
@@ -41,7 +41,7 @@ define twice
 endef
 
 check: format lint types ## Format, lint, check types and run the fast tests.
-	$(BIN)/python -m pytest -m $(CORE) tests/unit tests/contract
+	$(call twice,units,-m $(CORE) tests/unit tests/contract)
 
 format: $(DEV) ## Format the code.
 	$(BIN)/ruff format .
