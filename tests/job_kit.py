@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import httpx
 import onnx_models
+import psutil
 import pyarrow as pa
 from platforms import bettong, new_home
 
@@ -34,6 +35,14 @@ def eventually(look: Callable[[], T | None], what: str) -> T:
             return found
         time.sleep(0.02)
     raise AssertionError(f"not within {PATIENCE_S:g} s: {what}")
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs; one that has ended and was not taken notice of does not."""
+    try:
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
 
 
 class JobPlatform:
@@ -86,7 +95,7 @@ class JobPlatform:
         headers = {"Authorization": f"Bearer {token or (self.home / 'token').read_text().strip()}"}
         return httpx.request(
             method,
-            f"{record['url']}/v1/api/{path}",
+            path if path.startswith("http") else f"{record['url']}/v1/api/{path}",
             json=body if method == "POST" else None,
             headers=headers,
             timeout=60,
@@ -134,6 +143,15 @@ class JobPlatform:
 
     def job(self, job_id: str) -> Any:
         return self.call("GET", f"jobs/{job_id}").json()["job"]
+
+    def cancelled_in_the_database(self, job_id: str) -> str:
+        """End a job while no server runs; its state then."""
+        with sqlite3.connect(self.home / "bettong.db") as database:
+            now = "2026-01-01 00:00:00.000000"
+            database.execute("update jobs set state = 'cancelled', ended_at = ? where id = ?", (now, job_id))
+            (state,) = database.execute("select state from jobs where id = ?", (job_id,)).fetchone()
+        database.close()
+        return str(state)
 
     def log(self, job_id: str) -> list[str]:
         return [line["text"] for line in self.call("GET", f"jobs/{job_id}/log").json()["lines"]]

@@ -5,13 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from bettong.domain.drivers import Capability
 from bettong.errors import BadInput
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from bettong.domain.drivers import DriverInfo
+    from bettong.domain.drivers import Capability, DriverInfo
     from bettong.domain.identity import Principal
     from bettong.domain.pipelines import Pipeline, PipelineVersion
     from bettong.services.deployment_specs import DeploymentSpecs
@@ -59,14 +58,3 @@ class Order:
 class OrderOf(Protocol):
     def __call__(self, asked: Mapping[str, Any], ground: Ground, /) -> Order:
         """Raises BadInput or NotFound for a request that a job of this kind cannot do."""
-
-
-def infer_batch(asked: Mapping[str, Any], ground: Ground) -> Order:
-    ground.require("source", Capability.READ)
-    upsert = asked["sink"].get("mode") == "upsert"
-    ground.require("sink", *([Capability.WRITE, Capability.UPSERT] if upsert else [Capability.WRITE]))
-    return Order(asked)
-
-
-def replay(asked: Mapping[str, Any], ground: Ground) -> Order:
-    return Order(asked)

@@ -10,7 +10,7 @@ from uuid import uuid4
 
 from bettong.domain.jobs import Job, JobKind, JobState
 from bettong.errors import BadInput, Forbidden, NotFound
-from bettong.services import job_orders
+from bettong.services.batch_orders import batch_order
 from bettong.services.deployment_search import DeploymentSearch
 from bettong.services.job_files import rows_of
 from bettong.services.job_orders import ROLES, Ground
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 USED = "connection.job"  # what the audit calls it
 MOST_LISTED = 1000
 ORDERS: Mapping[JobKind, OrderOf] = {
-    JobKind.INFER_BATCH: job_orders.infer_batch,
+    JobKind.INFER_BATCH: batch_order,
     JobKind.INFER_STREAM: stream_order,
     JobKind.REPLAY: replay_order,
 }
