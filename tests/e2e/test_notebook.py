@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import nbformat
 import pytest
 from nbclient import NotebookClient
+from notebook_texts import texts
 from platforms import EXAMPLES
 
 if TYPE_CHECKING:
@@ -19,12 +20,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
-
-
-def texts(cell: nbformat.NotebookNode) -> str:
-    """All that a cell printed, then all that it showed, as text and HTML."""
-    printed = "".join(output.get("text", "") for output in cell.get("outputs", []))
-    return "\n".join([printed, *(str(v) for o in cell.get("outputs", []) for v in o.get("data", {}).values())])
 
 
 def test_the_forecast_notebook_runs_as_written(shared_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

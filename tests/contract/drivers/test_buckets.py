@@ -5,6 +5,10 @@ from __future__ import annotations
 import pyarrow as pa
 import pytest
 from contract.drivers.cases import Case, new_calls, new_name
+from services.azurite import shared_access
+
+from bettong.domain.drivers import Stage
+from bettong.errors import BadInput
 
 
 @pytest.mark.parametrize(
@@ -36,3 +40,37 @@ def test_a_connection_stays_below_its_prefix(case: Case) -> None:
     assert sorted(row["n"] for row in below.read("**").to_pylist()) == [1, 3]
     assert [entry.name for entry in below.calls.browse(case.kind, below.details, "", 30)] == ["a.jsonl", "c.jsonl"]
     assert case.read(f"{top}/inside/c.jsonl").num_rows == 1
+
+
+def with_token(azure_case: Case, token: str) -> Case:
+    details = {name: value for name, value in azure_case.details.items() if name != "account_key"}
+    return Case("AZURE", {**details, "sas_token": token}, azure_case.calls)
+
+
+@pytest.mark.service
+@pytest.mark.parametrize("mark", ["", "?"], ids=["as it is", "as a link has it"])
+def test_a_token_of_shared_access_is_a_login(azure_case: Case, mark: str) -> None:
+    case, name = with_token(azure_case, mark + shared_access("rwdlac")), f"{new_name()}.parquet"
+
+    case.write(name, pa.table({"n": [1]}))
+
+    assert case.test().ok
+    assert case.read(name)["n"].to_pylist() == [1]
+
+
+@pytest.mark.service
+def test_a_token_does_no_more_than_it_says_and_for_no_longer(azure_case: Case) -> None:
+    name = f"{new_name()}.parquet"
+    azure_case.write(name, pa.table({"n": [1]}))
+    reading, over = with_token(azure_case, shared_access("rl")), with_token(azure_case, shared_access("rl", hours=-1))
+
+    assert reading.read(name)["n"].to_pylist() == [1]
+    with pytest.raises(BadInput, match="may not do that") as refused:
+        reading.write(f"{new_name()}.parquet", pa.table({"n": [2]}))
+    report = over.test()
+
+    assert (report.stages[-1].stage, report.stages[-1].ok) == (Stage.LOGIN, False)
+    assert "refuses this login" in report.stages[-1].said
+    for case in (reading, over):
+        signature = str(case.details["sas_token"]).rpartition("sig=")[2]
+        assert signature not in f"{refused.value!r} {report!r}"

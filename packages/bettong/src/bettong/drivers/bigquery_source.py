@@ -6,6 +6,7 @@ from __future__ import annotations
 import base64
 import re
 from contextlib import contextmanager, suppress
+from itertools import chain
 from typing import TYPE_CHECKING, Any, ClassVar
 from uuid import uuid4
 
@@ -230,7 +231,8 @@ class BigQuerySource(SqlSink):
     def _stage(
         self, target: Reference, rows: pa.RecordBatchReader, plan: forms.Plan, keys: tuple[str, ...]
     ) -> tuple[int, Reference]:
-        """Rows into a table of their own beside the target: how many, and where. With keys each has its place, too."""
+        """Rows into a table of their own beside the target: how many, and where. With keys each has its place, too.
+        Without rows there is no such table."""
         storage = self._storage()
         assert storage is not None, "asked before"
         reference = type(target)(target.project, target.dataset, f"_bettong_rows_{uuid4().hex}")
@@ -238,11 +240,13 @@ class BigQuerySource(SqlSink):
         if keys:
             schema = schema.append(pa.field(_ORDER, pa.int64()))
             columns = [*columns, {"name": _ORDER, "type": "INTEGER"}]
-        self._api.create(reference, columns, STAGED_FOR_S)
-        self._staged.append(reference)
         with self.loading(rows, keys, plan.schema) as cast:
-            batches = (forms.without_null_lists(batch) for batch in cast.batches())
-            storage.append(reference.path, schema, _numbered(batches, schema) if keys else batches)
+            batches = (forms.without_null_lists(batch) for batch in cast.batches() if batch.num_rows)
+            if (first := next(batches, None)) is not None:
+                self._api.create(reference, columns, STAGED_FOR_S)
+                self._staged.append(reference)
+                every = chain([first], batches)
+                storage.append(reference.path, schema, _numbered(every, schema) if keys else every)
         return cast.count, reference
 
     # Reading.
