@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import pyarrow.parquet as pq
 from builders import log_rows
 
 from bettong.domain.logs import LogQuery
+from bettong.logstore import compaction, index
 from bettong.logstore.compaction import Dropped, Maintenance, Sized, compact, maintain, over_quota
 from bettong.logstore.layout import PartEntry
 from bettong.logstore.reader import SegmentLogReader
@@ -254,10 +256,34 @@ def test_rows_go_by_age_once_the_newest_of_their_file_is_old_enough(tmp_path: Pa
     day_ms = 86_400_000
     write(tmp_path, 1 * day_ms, 9 * day_ms)
     write(tmp_path, 2 * day_ms, 4 * day_ms)
-    compact(tmp_path, 0.0)
+    assert [*compact(tmp_path, 0.0)] == [True, True]
 
     done = maintain(tmp_path, now_s=11 * 86_400, max_bytes_per_topic=2**40, max_days=6)
 
     assert done.dropped[TOPIC].rows == 2
     assert numbers(tmp_path) == [1 * day_ms, 9 * day_ms]
     assert maintain(tmp_path, now_s=99 * 86_400, max_bytes_per_topic=2**40).dropped == {}
+
+
+def test_a_round_that_takes_long_drops_what_is_over_the_quota_in_between(tmp_path: Path) -> None:
+    for n in range(4):
+        write(tmp_path, n)
+    minutes = itertools.count(0, 60)
+
+    done = maintain(tmp_path, 0.0, 0, clock=lambda: float(next(minutes)))
+
+    assert done.compacted == 1, "the other segments were dropped before their turn came"
+    assert done.dropped[TOPIC].rows == 4
+    assert numbers(tmp_path) == []
+
+
+def test_others_may_work_after_each_row_group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compaction, "ROW_GROUP_ROWS", 1)
+    monkeypatch.setattr(index, "CHUNK_ROWS", 1)
+    write(tmp_path, 1, 2, 3)
+    rests = []
+
+    maintain(tmp_path, 0.0, 2**40, rest=lambda: rests.append(1))
+
+    assert len(rests) == 3
+    assert numbers(tmp_path) == [1, 2, 3]

@@ -224,6 +224,7 @@ def build(settings: Settings, nursery: Nursery, *, url: str, instance: str, star
     from bettong.jobs.packaging import PackagingQueue
     from bettong.jobs.queue import JobQueue
     from bettong.logstore.compaction import maintain
+    from bettong.logstore.courtesy import Courtesy
     from bettong.logstore.reader import SegmentLogReader
     from bettong.logstore.sql import LogSql, SqlLimits
     from bettong.packaging.artifact import UnpackLimits
@@ -356,11 +357,14 @@ def build(settings: Settings, nursery: Nursery, *, url: str, instance: str, star
     job_queue = JobQueue(
         Means(stores.jobs, jobs, private, drivers, Programs(), home / "jobs", home / "logs"), _server_name(home)
     )
+    courtesy = Courtesy()
     loops = (
         Loop("watch", _recover_then_watch(deployments), every_s=WATCH_EVERY_S),
         Loop(
             "log-maintenance",
-            lambda: maintain(home / "logs", time.time(), settings.log.bytes_per_topic, settings.log.days),
+            lambda: maintain(
+                home / "logs", time.time(), settings.log.bytes_per_topic, settings.log.days, rest=courtesy.rest
+            ),
             every_s=MAINTAIN_EVERY_S,
             niceness=MAINTAIN_NICENESS,
         ),

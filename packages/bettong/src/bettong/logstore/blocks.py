@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
+import numpy.ma  # pyarrow imports these two when first used: 45 ms for the first one who reads a log
 import pyarrow as pa
+import pyarrow.compute
 import pyarrow.parquet as pq
 
 from bettong.logstore.columns import ROW_COLUMN, TIME_COLUMN, times_of

@@ -10,6 +10,7 @@ import fcntl
 import logging
 import os
 import shutil
+import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -41,7 +42,7 @@ from bettong.logstore.reader import size_of
 from bettong.logstore.segment import Ending
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from bettong.logstore.index import Chunk, Snapshot
@@ -50,6 +51,7 @@ ROW_GROUP_ROWS = 16_384
 ROW_GROUP_BYTES = 8 * 2**20
 COMPACTED_AT = b"bettong.compacted_at"
 LOCK_FILE = "maintenance.lock"
+RETAIN_EVERY_S = 30.0  # in a round that has much to compact
 _log = logging.getLogger(__name__)
 
 
@@ -78,7 +80,15 @@ class Maintenance:
     dropped: dict[str, Dropped] = field(default_factory=dict)
 
 
-def maintain(folder: Path, now_s: float, max_bytes_per_topic: int, max_days: int = 0) -> Maintenance:
+def maintain(
+    folder: Path,
+    now_s: float,
+    max_bytes_per_topic: int,
+    max_days: int = 0,
+    *,
+    rest: Callable[[], None] = lambda: None,
+    clock: Callable[[], float] = time.monotonic,
+) -> Maintenance:
     """One round over a log folder: compact, then drop what is beyond the quota or too old. Does nothing while another
     process is at it. What cannot be done for one segment is logged and tried again in the next round.
 
@@ -87,18 +97,26 @@ def maintain(folder: Path, now_s: float, max_bytes_per_topic: int, max_days: int
         now_s: epoch seconds, kept in the parts that are made.
         max_bytes_per_topic: what a topic may take on disk.
         max_days: how old a row may get before it goes; 0 for any age.
+        rest: called after each piece of work, to let others have the processor.
+        clock: seconds that only grow. A round that takes long drops what is beyond the quota in between.
     """
     with _alone(folder) as alone:
         if not alone:
             return Maintenance()
-        compacted = compact(folder, now_s)
         oldest_ms = int((now_s - max_days * 86_400) * 1000) if max_days else None
-        return Maintenance(compacted, retain(folder, max_bytes_per_topic, oldest_ms))
+        done, dropped, retained_at = 0, dict[str, Dropped](), clock()
+        for compacted in compact(folder, now_s, rest):
+            done += compacted
+            if clock() - retained_at >= RETAIN_EVERY_S:
+                _add(dropped, retain(folder, max_bytes_per_topic, oldest_ms))
+                retained_at = clock()
+        _add(dropped, retain(folder, max_bytes_per_topic, oldest_ms))
+        return Maintenance(done, dropped)
 
 
-def compact(folder: Path, now_s: float) -> int:
-    """Turn every segment that has no writer any more into a part; how many were. One process at a time (`maintain`)."""
-    done = 0
+def compact(folder: Path, now_s: float, rest: Callable[[], None] = lambda: None) -> Iterator[bool]:
+    """Turn every segment that has no writer any more into a part, one by one; of each that was looked at, whether it
+    was. One process at a time (`maintain`)."""
     for topic in topics(folder):
         topic_folder = folder / topic
         _sweep(topic_folder)
@@ -110,10 +128,11 @@ def compact(folder: Path, now_s: float) -> int:
                 continue
             with claimed(topic_folder, entry.path) as ended:
                 try:
-                    done += ended and _compact_segment(entry, now_s)
+                    done = ended and _compact_segment(entry, now_s, rest)
                 except (OSError, pa.ArrowException, Unreadable) as failure:  # it stays a segment, as readable as before
+                    done = False
                     _log.error("inference log not compacted: segment=%s why=%s", entry.path, type(failure).__name__)
-    return done
+            yield done
 
 
 def retain(folder: Path, max_bytes_per_topic: int, oldest_ms: int | None = None) -> dict[str, Dropped]:
@@ -177,7 +196,13 @@ def row_groups(chunks: Sequence[Chunk]) -> Iterator[tuple[int, list[Chunk]]]:
     yield from ((at, group) for at, group in enumerate(open_groups) if group)
 
 
-def _compact_segment(entry: SegmentEntry, now_s: float) -> bool:
+def _add(to: dict[str, Dropped], more: Mapping[str, Dropped]) -> None:
+    for topic, gone in more.items():
+        before = to.get(topic, Dropped(0, 0))
+        to[topic] = Dropped(before.rows + gone.rows, before.bytes + gone.bytes)
+
+
+def _compact_segment(entry: SegmentEntry, now_s: float, rest: Callable[[], None]) -> bool:
     snapshot = SegmentIndex(entry.path).snapshot()
     if snapshot.ending is not Ending.CLEAN:
         _log.warning("inference log cut: segment=%s tail=%s bytes=%d", entry.path, snapshot.ending.value, snapshot.left)
@@ -186,7 +211,7 @@ def _compact_segment(entry: SegmentEntry, now_s: float) -> bool:
         last_ms = max(chunk.last_ms for chunk in snapshot.chunks)
         temporary = entry.path.with_suffix(TEMPORARY)
         temporary.mkdir(mode=0o700)
-        for path in write_part(temporary, entry, snapshot, {COMPACTED_AT: f"{now_s:.3f}".encode()}):
+        for path in write_part(temporary, entry, snapshot, {COMPACTED_AT: f"{now_s:.3f}".encode()}, rest):
             _sync(path)
         sync_folder(temporary)
         os.rename(temporary, entry.path.with_name(part_name(entry.number, first_ms, last_ms, snapshot.rows)))
@@ -195,9 +220,15 @@ def _compact_segment(entry: SegmentEntry, now_s: float) -> bool:
     return bool(snapshot.rows)
 
 
-def write_part(folder: Path, entry: SegmentEntry, snapshot: Snapshot, about: Mapping[bytes, bytes]) -> Collection[Path]:
+def write_part(
+    folder: Path,
+    entry: SegmentEntry,
+    snapshot: Snapshot,
+    about: Mapping[bytes, bytes],
+    rest: Callable[[], None] = lambda: None,
+) -> Collection[Path]:
     """One Parquet file per schema: rows in order of arrival, with their number in the segment beside them. `about` goes
-    into their metadata. The files, which are not synced."""
+    into their metadata; `rest` is called after each row group. The files, which are not synced."""
     writers: dict[Path, pq.ParquetWriter] = {}
     try:
         for at, group in row_groups(snapshot.chunks):
@@ -206,6 +237,7 @@ def write_part(folder: Path, entry: SegmentEntry, snapshot: Snapshot, about: Map
             if path not in writers:
                 writers[path] = open_parquet(path, group[0].schema, about, rows)
             writers[path].write_table(rows, row_group_size=2**31 - 1)
+            rest()
     finally:
         for writer in writers.values():
             writer.close()
