@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import orjson
 import pytest
+from contract.streams.kit import at_least, take
 from stream_doubles import stream_request
 from stream_process import program, work_of
 
-from bettong.domain.drivers import Message, ReadRequest
+from bettong.domain.drivers import Message
 from bettong.jobs.infer_stream import infer_stream
 
 if TYPE_CHECKING:
@@ -29,24 +30,22 @@ def sent(broker: Broker, topic: str, count: int, start: int = 0) -> None:
         source.produce(topic, rows)
 
 
-@dataclass(frozen=True)
-class Made:
-    """A message as it lies in a topic."""
-
-    value: str
-    key: str | None
-    headers: dict[str, str]
-
-    @property
-    def document(self) -> Any:
-        return json.loads(self.value)
-
-
-def all_of(broker: Broker, topic: str) -> list[Made]:
-    """Everything that a topic has."""
+def all_of(broker: Broker, topic: str, least: int) -> list[Message]:
+    """Everything that a topic has, which is so many messages at least."""
+    group, got = f"reader-{uuid4().hex[:8]}", []
     with broker.open() as source:
-        rows = source.read(ReadRequest(topic)).read_all().to_pylist()
-    return [Made(row["value"], row["key"], json.loads(row["headers"])) for row in rows]
+        got += take(source, topic, group, at_least(least))
+        while found := source.consume(topic, group, max_messages=100, wait_s=1.0):
+            got += found
+    return got
+
+
+def document(message: Message) -> Any:
+    return orjson.loads(message.value)
+
+
+def ids(messages: list[Message]) -> list[int]:
+    return [document(message)["id"] for message in messages]
 
 
 def an_attempt(broker: Broker, folder: Path, source: str, sink: Any, **more: Any) -> dict[str, Any]:
@@ -79,14 +78,14 @@ def test_over_kills_none_of_1000_messages_is_lost_and_doubles_are_counted(broker
     killed_after(asked, 200)
     killed_after(asked, 500)
     work = work_of({**asked, "enough": 1_000})
-    work.answered |= {made.headers["bettong-source"] for made in all_of(broker, sink)}
+    work.answered |= {made.headers["bettong-source"] for made in all_of(broker, sink, 500)}
     totals = infer_stream(work)
 
-    made = all_of(broker, sink)
-    assert {each.document["id"] for each in made} == set(range(1_000))
+    made = all_of(broker, sink, 1_000)
+    assert set(ids(made)) == set(range(1_000))
     assert len({each.headers["bettong-source"] for each in made}) == 1_000
-    assert all(each.document["out"]["y"] == 2.0 * each.document["id"] for each in made)
-    assert all(each.key == str(each.document["id"] % 5) for each in made)
+    assert all(document(each)["out"]["y"] == 2.0 * document(each)["id"] for each in made)
+    assert all(each.key == str(document(each)["id"] % 5).encode() for each in made)
     assert len(made) - 1_000 <= totals["repeated"] <= 80
 
 
@@ -98,7 +97,7 @@ def test_over_kills_a_table_has_each_message_once(broker: Broker, tmp_path: Path
     killed_after(asked, 100)
     killed_after(asked, 200)
 
-    def ids() -> list[int]:
+    def kept() -> list[int]:
         with sqlite3.connect(database) as opened:
             found = [row[0] for row in opened.execute("select id from predictions order by id")]
         opened.close()
@@ -107,10 +106,10 @@ def test_over_kills_a_table_has_each_message_once(broker: Broker, tmp_path: Path
     with program(asked) as process:
         assert process.stdout is not None
         for _ in process.stdout:
-            if len(ids()) >= 400:
+            if len(kept()) >= 400:
                 break
 
-    assert ids() == list(range(400))
+    assert kept() == list(range(400))
 
 
 def test_what_cannot_be_answered_is_dead_lettered_unchanged(broker: Broker, tmp_path: Path) -> None:
@@ -125,13 +124,13 @@ def test_what_cannot_be_answered_is_dead_lettered_unchanged(broker: Broker, tmp_
 
     infer_stream(work_of(asked))
 
-    letters = {each.value: each for each in all_of(broker, dead)}
-    assert set(letters) == {'{"x": "seven"}', "{"}
-    first = letters['{"x": "seven"}']
-    assert (first.key, first.headers["trace"]) == ("k", "t-1")
+    letters = {each.value: each for each in all_of(broker, dead, 2)}
+    assert set(letters) == {b'{"x": "seven"}', b"{"}
+    first = letters[b'{"x": "seven"}']
+    assert (first.key, first.headers["trace"]) == (b"k", "t-1")
     assert "Column 'x', row 0: found a text" in first.headers["bettong-error"]
-    assert "neither JSON nor Arrow" in letters["{"].headers["bettong-error"]
-    assert sorted(each.document["id"] for each in all_of(broker, sink)) == list(range(60))
+    assert "neither JSON nor Arrow" in letters[b"{"].headers["bettong-error"]
+    assert sorted(ids(all_of(broker, sink, 60))) == list(range(60))
 
 
 def test_a_second_job_of_the_group_takes_over_where_the_first_ended(broker: Broker, tmp_path: Path) -> None:
@@ -145,4 +144,4 @@ def test_a_second_job_of_the_group_takes_over_where_the_first_ended(broker: Brok
     infer_stream(second)
 
     assert len(first.answered) == 80  # what was in flight is finished
-    assert sorted(each.document["id"] for each in all_of(broker, sink)) == list(range(100))
+    assert sorted(ids(all_of(broker, sink, 100))) == list(range(100))
