@@ -222,7 +222,12 @@ def test_a_job_that_is_gone_ends_the_wait(pipeline: Pipeline, platform: StubPlat
         pipeline.replay(START, END)
 
 
-def test_an_interrupt_cancels_it(pipeline: Pipeline, platform: StubPlatform, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupt_cancels_it(
+    pipeline: Pipeline,
+    platform: StubPlatform,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     def interrupted(self: FakeClock, seconds: float) -> None:
         raise KeyboardInterrupt
 
@@ -235,6 +240,7 @@ def test_an_interrupt_cancels_it(pipeline: Pipeline, platform: StubPlatform, mon
         pipeline.replay(START, END)
 
     assert len(platform.calls(f"{JOBS}/{JOB_ID}/cancel")) == 1
+    assert "is cancelled. What it has compared so far is in replays()[0]." in capsys.readouterr().out
 
 
 def test_without_waiting_there_is_no_result_yet(pipeline: Pipeline, platform: StubPlatform) -> None:

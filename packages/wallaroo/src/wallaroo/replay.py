@@ -7,9 +7,8 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from wallaroo import _row_streams, _times, _wait, logs
+from wallaroo import _times, _wait, logs
 from wallaroo._html import ObjectList, grid, text_grid
-from wallaroo._row_streams import Batches, Progress
 from wallaroo.object import CommunicationError, WallarooAPIError
 
 if TYPE_CHECKING:
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from matplotlib.axes import Axes
 
+    from wallaroo._row_streams import Batches
     from wallaroo.client import Client
 
 ROOT = "/v1/api/jobs"
@@ -70,6 +70,7 @@ class Replay:
             _Waiting(self._client).until(self._fresh)
         except KeyboardInterrupt:
             self.cancel()
+            self._client._screen.write("\nThe replay is cancelled. What it has compared so far is in replays()[0].\n")
             raise
         if self._record["state"] == "failed":
             raise ReplayError(self._record["error"])
@@ -282,12 +283,13 @@ class Replay:
         return self._record
 
     def _batches(self) -> Batches:
+        from wallaroo._row_streams import ARROW_STREAM, Batches, Progress
+
         _ = self.result  # there is one
-        progress = Progress(_wait.Screen(shown=False), "Reading")
         answer = self._client._transport.stream(
-            f"{ROOT}/{self.id()}/result", None, _row_streams.ARROW_STREAM, timeout_s=PIECE_TIMEOUT_S
+            f"{ROOT}/{self.id()}/result", None, ARROW_STREAM, timeout_s=PIECE_TIMEOUT_S
         )
-        return Batches(answer, progress)
+        return Batches(answer, Progress(_wait.Screen(shown=False), "Reading"))
 
 
 class ReplayList(ObjectList[Replay]):

@@ -61,10 +61,8 @@ def replay(work: Work) -> Mapping[str, Any]:
     request = ReplayRequest.from_document(work.request)
     if work.attempt > 1:
         work.say(f"Attempt {work.attempt}: the replay begins anew.")
-    window = request.window
-    until = min(
-        window.end, datetime.now(UTC)
-    )  # what is logged meanwhile stays out: callers may be faster than a replay
+    # What is logged meanwhile stays out: callers may be faster than a replay.
+    until = min(request.window.end, datetime.now(UTC))
     survey = _survey(work, request, until)
     if survey.rows and not survey.fitting and survey.misfits:
         raise BadInput(
