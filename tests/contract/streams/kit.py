@@ -15,9 +15,9 @@ from bettong.drivers.registry import Registry
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-KINDS = ("REDIS", "NATS")
+KINDS = ("REDIS", "NATS", "KAFKA")
 TIMEOUT_S = 10.0
-PATIENCE_S = 90.0
+PATIENCE_S = 30.0
 
 
 @dataclass(frozen=True)

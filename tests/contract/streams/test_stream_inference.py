@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import orjson
 import pytest
-from contract.streams.kit import at_least, take
+from contract.streams.conftest import redis_as_broker
+from contract.streams.kit import at_least, take, until
+from services.redis import running_redis
 from stream_doubles import stream_request
 from stream_process import program, work_of
 
@@ -145,3 +149,27 @@ def test_a_second_job_of_the_group_takes_over_where_the_first_ended(broker: Brok
 
     assert len(first.answered) == 80  # what was in flight is finished
     assert sorted(ids(all_of(broker, sink, 100))) == list(range(100))
+
+
+@pytest.mark.service
+def test_a_broker_that_is_restarted_under_a_job_costs_no_message(tmp_path: Path) -> None:
+    folder = tmp_path / "redis"
+    folder.mkdir()
+    with ThreadPoolExecutor(1) as pool, ExitStack() as ending:
+        with running_redis(folder) as server:
+            broker = redis_as_broker(server)
+            source, sink = broker.topic(), broker.topic()
+            sent(broker, source, 200)
+            work = work_of(an_attempt(broker, tmp_path / "job", source, sink, enough=300))
+            ending.callback(setattr, work, "enough", 1)  # whatever fails here, it does not wait for more
+            running = pool.submit(infer_stream, work)
+            until(lambda: len(work.answered) >= 200)
+        until(lambda: any(line.startswith("Waiting: ") for line in work.lines))
+        with running_redis(folder, server.port):
+            sent(broker, source, 100, start=200)
+            totals = running.result(60)
+            made = all_of(broker, sink, 300)
+
+    assert set(ids(made)) == set(range(300))
+    assert len(made) - 300 <= totals["repeated"]
+    assert any(line.startswith("Going on after ") for line in work.lines)

@@ -1,4 +1,7 @@
-"""What every broker's driver promises to whoever consumes, produces, reads and writes."""
+"""What every broker's driver promises to whoever consumes, produces, reads and writes.
+
+A test's group has the name of its topic, unless it is about groups.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +43,7 @@ def test_messages_come_in_their_order_with_key_headers_and_position(broker: Brok
     with broker.open() as source:
         source.produce(topic, sent)
 
-        got = take(source, topic, "group", at_least(3))
+        got = take(source, topic, topic, at_least(3))
 
     assert [(m.value, m.key, dict(m.headers)) for m in got] == [(m.value, m.key, dict(m.headers)) for m in sent]
     assert len({m.position for m in got}) == 3
@@ -52,7 +55,7 @@ def test_a_thousand_messages_come_once_each_and_in_order(broker: Broker) -> None
     with broker.open() as source:
         source.produce(topic, numbered(1_000))
 
-        got = take(source, topic, "group", at_least(1_000))
+        got = take(source, topic, topic, at_least(1_000))
 
     assert numbers(got) == list(range(1_000))
 
@@ -61,11 +64,11 @@ def test_what_was_committed_never_comes_again(broker: Broker) -> None:
     topic = broker.topic()
     with broker.open() as source:
         source.produce(topic, numbered(10))
-        take(source, topic, "group", at_least(10))
+        take(source, topic, topic, at_least(10))
 
     with broker.open() as another:
         another.produce(topic, numbered(1, start=10))
-        got = take(another, topic, "group", at_least(1))
+        got = take(another, topic, topic, at_least(1))
 
     assert numbers(got) == [10]
 
@@ -74,11 +77,11 @@ def test_what_was_not_committed_comes_again_to_the_next_member(broker: Broker) -
     topic = broker.topic()
     with broker.open() as source:
         source.produce(topic, numbered(10))
-        got = take(source, topic, "group", at_least(10), commit=False)
+        got = take(source, topic, topic, at_least(10), commit=False)
         source.commit(got[:4])
 
     with broker.open() as another:
-        got = take(another, topic, "group", at_least(6))
+        got = take(another, topic, topic, at_least(6))
 
     assert sorted(numbers(got)) == [4, 5, 6, 7, 8, 9]
 
@@ -88,7 +91,9 @@ def test_groups_do_not_take_from_each_other(broker: Broker) -> None:
     with broker.open() as one, broker.open() as other:
         one.produce(topic, numbered(5))
 
-        first, second = (take(source, topic, g, at_least(5)) for source, g in ((one, "one"), (other, "other")))
+        first, second = (
+            take(source, topic, g, at_least(5)) for source, g in ((one, f"{topic}-1"), (other, f"{topic}-2"))
+        )
 
     assert numbers(first) == numbers(second) == [0, 1, 2, 3, 4]
 
@@ -97,7 +102,7 @@ def test_nothing_comes_from_a_topic_without_messages(broker: Broker) -> None:
     topic = broker.topic()
 
     with broker.open() as source:
-        assert list(source.consume(topic, "group", max_messages=10, wait_s=0.2)) == []
+        assert list(source.consume(topic, topic, max_messages=10, wait_s=0.2)) == []
         source.commit([])
 
 
@@ -108,7 +113,7 @@ def test_a_group_that_starts_at_the_latest_gets_what_comes_after_it(broker: Brok
         got: list[Message] = []
         count = 5
         while not got:  # a group begins when the broker has let its first member in
-            got = list(source.consume(topic, "group", max_messages=100, wait_s=0.5))
+            got = list(source.consume(topic, topic, max_messages=100, wait_s=0.5))
             source.produce(topic, numbered(1, start=count))
             count += 1
 
@@ -128,7 +133,7 @@ def test_two_members_share_and_none_gets_what_the_other_has(broker: Broker) -> N
                 one.produce(topic, [Message(str(sent + n).encode(), str(n).encode()) for n in range(20)])
                 sent += 20
             for name, source in sources.items():
-                found = list(source.consume(topic, "group", max_messages=5, wait_s=0.2))
+                found = list(source.consume(topic, topic, max_messages=5, wait_s=0.2))
                 source.commit(found)
                 got[name] += numbers(found)
             return all(got.values()) and len(got["one"]) + len(got["other"]) >= sent
@@ -142,7 +147,7 @@ def test_messages_of_one_key_keep_their_order_for_whoever_gets_them(broker: Brok
     topic = broker.topic(partitions=4)
     with broker.open() as source:
         source.produce(topic, [Message(str(n).encode(), f"key-{n % 7}".encode()) for n in range(210)])
-        got = take(source, topic, "group", at_least(210))
+        got = take(source, topic, topic, at_least(210))
 
     by_key: dict[bytes | None, list[int]] = defaultdict(list)
     for message in got:
@@ -153,9 +158,9 @@ def test_messages_of_one_key_keep_their_order_for_whoever_gets_them(broker: Brok
 def test_one_source_reads_a_topic_for_one_group(broker: Broker) -> None:
     topic = broker.topic()
     with broker.open() as source:
-        source.consume(topic, "group", max_messages=1, wait_s=0)
+        source.consume(topic, topic, max_messages=1, wait_s=0)
 
-        with pytest.raises(BadInput, match="for the group 'group' already"):
+        with pytest.raises(BadInput, match="already"):
             source.consume(topic, "another", max_messages=1, wait_s=0)
 
 
@@ -163,7 +168,7 @@ def test_a_message_of_somebody_else_is_not_committed(broker: Broker) -> None:
     topic = broker.topic()
     with broker.open() as one, broker.open() as other:
         one.produce(topic, numbered(1))
-        got = take(one, topic, "group", at_least(1), commit=False)
+        got = take(one, topic, topic, at_least(1), commit=False)
 
         with pytest.raises(BadInput, match="not given out by this source"):
             other.commit(got)
@@ -183,7 +188,7 @@ def member(broker: Broker, topic: str, *, size: int, commit: bool) -> Iterator[s
         text=True,
     )
     assert process.stdin is not None
-    asked = {"kind": broker.kind, "details": dict(broker.details), "topic": topic, "group": "group"}
+    asked = {"kind": broker.kind, "details": dict(broker.details), "topic": topic, "group": topic}
     process.stdin.write(json.dumps({**asked, "size": size, "commit": commit}) + "\n")
     process.stdin.flush()
     try:
@@ -214,7 +219,7 @@ def test_what_a_killed_member_had_comes_again_to_the_next_one(broker: Broker) ->
     assert heard["committed"] == []
 
     with broker.open() as another:
-        got = take(another, topic, "group", all_below(20))
+        got = take(another, topic, topic, all_below(20))
 
     assert sorted(numbers(got)) == list(range(20))
 
@@ -229,7 +234,7 @@ def test_over_a_killed_and_restarted_member_nothing_is_lost_and_nothing_committe
 
     rest = set(range(1_000)) - set(heard["took"])
     with broker.open() as another:
-        got = numbers(take(another, topic, "group", lambda got: rest <= set(numbers(got))))
+        got = numbers(take(another, topic, topic, lambda got: rest <= set(numbers(got))))
 
     assert not set(got) & set(heard["committed"])
     assert len(got) == len(set(got))
@@ -259,8 +264,8 @@ def test_a_wrong_password_is_told_as_such_and_never_shown(broker: Broker) -> Non
 
     assert (report.stages[-1].stage, report.stages[-1].ok) == (Stage.LOGIN, False)
     shown = "".join(traceback.format_exception(refused.value)) + repr(refused.value) + repr(report)
-    for secret in (broker.details["password"], broker.wrong_login["password"]):
-        assert secret not in shown
+    for secret in {broker.details.get("password"), broker.wrong_login["password"]} - {None}:
+        assert str(secret) not in shown
 
 
 def test_a_host_that_is_not_there_and_one_that_egress_denies_are_told_at_dns(broker: Broker) -> None:
@@ -301,7 +306,8 @@ def test_a_report_goes_through_every_layer(broker: Broker) -> None:
 def test_browsing_shows_topics_with_counts(broker: Broker) -> None:
     topic = broker.topic()
     with broker.open() as source:
-        source.produce(topic, numbered(7))
+        for message in numbered(7):  # Tansu counts what came in one batch as one message
+            source.produce(topic, [message])
 
     found = [e for e in new_calls().browse(broker.kind, broker.details, "", TIMEOUT_S) if e.name == topic]
 
@@ -336,7 +342,7 @@ def test_reading_takes_nothing_from_a_group_and_ends_at_what_is_there(broker: Br
         assert read(broker, topic).num_rows == 2_500
         assert read(broker, topic, limit=1_700)["value"].to_pylist() == [str(n) for n in range(800, 2_500)]
 
-        assert numbers(take(source, topic, "group", at_least(2_500))) == list(range(2_500))
+        assert numbers(take(source, topic, topic, at_least(2_500))) == list(range(2_500))
 
 
 def test_rows_are_written_as_json_one_message_each(broker: Broker) -> None:
