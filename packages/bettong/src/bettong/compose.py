@@ -218,7 +218,7 @@ def build(settings: Settings, nursery: Nursery, *, url: str, instance: str, star
     from bettong.artifacts.store import open_artifacts
     from bettong.engine.trial import WorkerTrial
     from bettong.engine.workers.process import describe_sandbox
-    from bettong.jobs.attempt import Means
+    from bettong.jobs.attempt import Attempt, Means
     from bettong.jobs.kinds import Programs
     from bettong.jobs.loop import Loop
     from bettong.jobs.packaging import PackagingQueue
@@ -354,9 +354,8 @@ def build(settings: Settings, nursery: Nursery, *, url: str, instance: str, star
         jobs=jobs,
     )
     queue = PackagingQueue(services.models.unfinished, services.models.package)
-    job_queue = JobQueue(
-        Means(stores.jobs, jobs, private, drivers, Programs(), home / "jobs", home / "logs"), _server_name(home)
-    )
+    means = Means(stores.jobs, jobs, private, drivers, Programs(), home / "jobs", home / "logs")
+    job_queue = JobQueue(stores.jobs, private, lambda job: Attempt(job, means), _server_name(home))
     courtesy = Courtesy()
     loops = (
         Loop("watch", _recover_then_watch(deployments), every_s=WATCH_EVERY_S),

@@ -6,11 +6,10 @@ import logging
 import threading
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from bettong.domain.jobs import JobKind, JobState
 from bettong.errors import BettongError
-from bettong.jobs.attempt import Attempt
 from bettong.jobs.loop import Loop
 from bettong.jobs.verdicts import Again, Finish, verdict
 
@@ -18,7 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from bettong.domain.jobs import Job
-    from bettong.jobs.attempt import Means
+    from bettong.domain.ports import JobStore
+    from bettong.jobs.verdicts import Ended
+    from bettong.services.private_deployments import PrivateDeployments
 
 log = logging.getLogger("bettong.jobs")
 
@@ -43,6 +44,20 @@ PLACES = (
 )
 
 
+class Attempting(Protocol):
+    """An attempt at a claimed job (`attempt.Attempt`): `run` returns when it has ended, the rest has it end."""
+
+    job: Job
+    cancel_asked: bool
+    going_down: bool
+    lost: bool
+
+    def run(self) -> Ended: ...
+    def cancel(self) -> None: ...
+    def go_down(self) -> None: ...
+    def lose(self) -> None: ...
+
+
 class JobQueue:
     """Works through unended jobs, oldest first, each in a thread and a process.
 
@@ -50,19 +65,23 @@ class JobQueue:
     once by one of the same name.
 
     Args:
+        attempt_at: makes an attempt, which does not begin before its `run`.
         server: names this server over its restarts, and no other one.
         now_s: seconds of a clock that only moves forward.
     """
 
     def __init__(
         self,
-        means: Means,
+        store: JobStore,
+        deployments: PrivateDeployments,
+        attempt_at: Callable[[Job], Attempting],
         server: str,
         *,
         places: tuple[Places, ...] = PLACES,
         now_s: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._means, self._server, self._places, self._now_s = means, server, places, now_s
+        self._store, self._deployments, self._attempt_at = store, deployments, attempt_at
+        self._server, self._places, self._now_s = server, places, now_s
         self._running: dict[str, Running] = {}
         self._failures: dict[str, int] = {}
         self._lock = threading.Lock()
@@ -95,7 +114,7 @@ class JobQueue:
             each.attempt.lose()
             each.thread.join(STOP_TIMEOUT_S)
         if self._begun:
-            self._means.store.release(self._server)
+            self._store.release(self._server)
 
     def round(self) -> None:
         """One look at what runs and at what is to be done. The first one lets go of what the last run of this server
@@ -112,16 +131,16 @@ class JobQueue:
             self._claim(now)
 
     def _begin(self) -> None:
-        store = self._means.store
+        store = self._store
         if held := store.release(self._server):
             log.info("jobs_found_again count=%d", held)
         unended = [job.id for job in store.all(None, unended=True)]
-        for label in self._means.deployments.stop_leftovers(unended):
+        for label in self._deployments.stop_leftovers(unended):
             log.warning("stopped_leftover deployment=%s", label)
         self._begun = True
 
     def _renew(self, each: Running, now: float) -> None:
-        job, store = each.attempt.job, self._means.store
+        job, store = each.attempt.job, self._store
         current: Job | None
         if now >= each.renew_s:
             each.renew_s = now + RENEW_EVERY_S
@@ -136,20 +155,20 @@ class JobQueue:
     def _claim(self, now: float) -> None:
         for place in self._places:
             while not self._stopping and self._count(place) < place.at_once:
-                job = self._means.store.claim(self._server, lease_s=LEASE_S, kinds=place.kinds)
+                job = self._store.claim(self._server, lease_s=LEASE_S, kinds=place.kinds)
                 if job is None:
                     break
                 self._begin_attempt(job, now)
 
     def _begin_attempt(self, job: Job, now: float) -> None:
-        attempt = Attempt(job, self._means)
+        attempt = self._attempt_at(job)
         thread = threading.Thread(target=self._run, args=(attempt,), name=f"bettong-job-{job.id[:8]}", daemon=True)
         with self._lock:
             self._running[job.id] = Running(attempt, thread, now + RENEW_EVERY_S)
         log.info("job_starts job=%s kind=%s attempt=%d", job.id, job.kind, job.attempts)
         thread.start()
 
-    def _run(self, attempt: Attempt) -> None:
+    def _run(self, attempt: Attempting) -> None:
         try:
             ended = attempt.run()
             if attempt.lost:
@@ -175,19 +194,19 @@ class JobQueue:
     def _finish(self, job: Job, end: Finish) -> None:
         self._failures.pop(job.id, None)
         try:
-            self._means.deployments.stop(job.id)
+            self._deployments.stop(job.id)
         except BettongError as fault:  # the next start of a server stops it
             log.warning("stop_failed job=%s reason=%s", job.id, fault)
         words = {JobState.SUCCEEDED: "It is done.", JobState.CANCELLED: "It was cancelled."}
-        self._means.store.append_log(job.id, [words.get(end.state, f"It failed: {end.error}")])
-        self._means.store.finish(job.id, job.attempts, end.state, result=end.result, error=end.error)
+        self._store.append_log(job.id, [words.get(end.state, f"It failed: {end.error}")])
+        self._store.finish(job.id, job.attempts, end.state, result=end.result, error=end.error)
         log.info("job_ends job=%s state=%s", job.id, end.state)
 
     def _try_again(self, job: Job, again: Again) -> None:
         """Keep the claim, unrenewed: once its lease has run out the job is claimed for the next attempt."""
         self._failures[job.id] = again.failures
-        self._means.store.append_log(job.id, [f"{again.why} Trying again in {again.after_s:g} s."])
-        self._means.store.renew(job.id, job.attempts, lease_s=again.after_s)
+        self._store.append_log(job.id, [f"{again.why} Trying again in {again.after_s:g} s."])
+        self._store.renew(job.id, job.attempts, lease_s=again.after_s)
         log.warning("job_again job=%s after_s=%g reason=%s", job.id, again.after_s, again.why)
 
     def _now_running(self) -> list[Running]:
@@ -200,6 +219,6 @@ class JobQueue:
 
 @dataclass(slots=True)
 class Running:
-    attempt: Attempt
+    attempt: Attempting
     thread: threading.Thread
     renew_s: float
