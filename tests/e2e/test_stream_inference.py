@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import sqlite3
 import time
@@ -15,6 +16,7 @@ import psutil
 import pyarrow as pa
 import pytest
 from e2e.connection_kit import reaching_home
+from pages import ROOT
 from services.redis import RedisServer, running_redis
 
 import wallaroo
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.service, pytest.mark.timeout(300)]
 
 T = TypeVar("T")
+PAGE = ROOT / "docs" / "howto" / "streams.md"
+BLOCK = re.compile(r"^```python broker\n(.*?)^```", re.MULTILINE | re.DOTALL)
 PATIENCE_S = 120.0
 STEP = """
 from mac.types import InferenceData
@@ -187,6 +191,18 @@ def test_a_table_of_a_database_takes_the_answers_and_the_job_what_has_none(
     assert rejects["value"].tolist() == [b'{"x":13.0,"id":13}']
     assert rejects["error"].str.startswith("The model failed on this message").all()
     assert job.state() == "succeeded"
+
+
+def test_the_page_about_streams_leads_to_predictions(
+    wl: wallaroo.Client, redis: RedisServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    examples = BLOCK.findall(PAGE.read_text())
+    assert len(examples) == 2
+    (tmp_path / "redis.json").write_text(json.dumps(redis.details))
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {"__name__": "docs"}
+    for text in examples:
+        exec(compile(text, str(PAGE), "exec"), names)
 
 
 def test_what_cannot_work_is_told_at_once_or_as_the_jobs_error(
