@@ -15,8 +15,7 @@ from onnx import TensorProto, helper
 from platforms import bettong
 
 from wallaroo.framework import Framework
-from wallaroo.object import InferenceError, WallarooAPIError
-from wallaroo.replay import ReplayError
+from wallaroo.object import InferenceError, JobError, WallarooAPIError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -167,7 +166,7 @@ def test_a_version_that_takes_other_inputs_is_told_before_a_row_is_sent(
     wide = schema(("variable", pa.list_(pa.float32())))
     pipeline.clear().add_model_step(upload("replay-tensor", onnx.mlp(), wide)).create_version()
 
-    with pytest.raises(ReplayError, match=r"None of the 500 logged rows .*'tensor' .*, which was not logged.*in\.x"):
+    with pytest.raises(JobError, match=r"None of the 500 logged rows .*'tensor' .*, which was not logged.*in\.x"):
         pipeline.replay(*window())
 
 

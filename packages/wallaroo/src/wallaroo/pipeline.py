@@ -532,7 +532,7 @@ class Pipeline(StepEditing, Object):
             `.agreement`, `.rows()`, `.plot()`, `.to_parquet(path)`.
 
         Raises:
-            ReplayError: it failed; for instance because no logged row has the inputs that the version takes.
+            JobError: it failed; for instance because no logged row has the inputs that the version takes.
             WallarooAPIError: the platform refuses it, and says why.
         """
         named = version.name() if isinstance(version, PipelineVersion) else version

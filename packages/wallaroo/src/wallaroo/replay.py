@@ -7,12 +7,12 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from wallaroo import _times, _wait, logs
+from wallaroo import _times, job, logs
 from wallaroo._html import ObjectList, grid, text_grid
-from wallaroo.object import CommunicationError, WallarooAPIError
+from wallaroo.object import JobError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from datetime import datetime
 
     import pandas as pd
@@ -21,81 +21,74 @@ if TYPE_CHECKING:
 
     from wallaroo._row_streams import Batches
     from wallaroo.client import Client
+    from wallaroo.job import Job
 
-ROOT = "/v1/api/jobs"
 COLUMNS = ("column", "rows", "equal", "share", "mean_abs", "max_abs")
 FURTHER = ("pearson", "kappa", "note")
 ENDED = ("succeeded", "failed", "cancelled")
 SHOWN = ("column", "rows", "equal", "share", "mean_abs", "max_abs", "pearson", "kappa", "note")
-BAR = 30  # characters
-AWAY_S = 120.0  # for how long the platform may not answer while it is waited for
-PIECE_TIMEOUT_S = 120.0
 LISTED = 1000
 DEFAULT_ROWS, PLOTTED_ROWS = 100, 2_000
-
-
-class ReplayError(Exception):
-    """A replay failed; in the platform's words."""
 
 
 class Replay:
     """What `Pipeline.replay` gives: both answers side by side, and statistics of how far they agree.
 
     `.agreement` has a row per column of the answers, `.rows()` the rows that differ, `.plot()` draws either.
+
+    Attributes:
+        job: what does it on the platform.
     """
 
-    def __init__(self, client: Client, record: Mapping[str, Any]) -> None:
-        self._client, self._record = client, record
+    def __init__(self, job: Job) -> None:
+        self.job = job
 
     def id(self) -> str:
-        """Of the job that does it."""
-        return str(self._record["id"])
+        """Of its job."""
+        return self.job.id()
 
     def version(self) -> str:
         """The UUID of the version that rows went through."""
-        return str(self._record["request"]["pipeline_version"])
+        return str(self.job.request()["pipeline_version"])
 
     def state(self) -> str:
         """`pending`, `running`, `succeeded`, `failed` or `cancelled`."""
-        return str(self._fresh()["state"])
+        return self.job.state()
 
-    def wait(self) -> Replay:
+    def wait(self, timeout: float | None = None) -> Replay:
         """Return when it has ended, showing how far it is. An interrupt (Ctrl-C) cancels it, and leaves what it has.
 
         Raises:
-            ReplayError: it failed, and why.
-            CommunicationError: the platform does not answer for two minutes.
+            JobError: it failed, and why.
+            WaitForError: it has not ended in `timeout` seconds, and goes on.
         """
         try:
-            _Waiting(self._client).until(self._fresh)
+            self.job.wait(timeout)
         except KeyboardInterrupt:
             self.cancel()
-            self._client._screen.write("\nThe replay is cancelled. What it has compared so far is in replays()[0].\n")
+            text = "\nThe replay is cancelled. What it has compared so far is in replays()[0].\n"
+            self.job._client._screen.write(text)
             raise
-        if self._record["state"] == "failed":
-            raise ReplayError(self._record["error"])
         return self
 
     def cancel(self) -> None:
         """Ask it to end; what it compared so far stays."""
-        self._record = self._client._transport.post(f"{ROOT}/{self.id()}/cancel")["job"]
+        self.job.cancel()
 
     @property
     def result(self) -> dict[str, Any]:
         """All that was counted, as the platform has it.
 
         Raises:
-            ReplayError: it failed, and why.
+            JobError: it failed, and why.
             RuntimeError: there is nothing yet, or it was cancelled before it began.
         """
-        record = self._record if self._record["state"] in ENDED else self._fresh()
-        if record["state"] == "failed":
-            raise ReplayError(record["error"])
-        if record["result"] is None:
-            next_step = "Ask for another one." if record["state"] in ENDED else "Call wait() first."
-            raise RuntimeError(f"The replay is {record['state']} and has no result. {next_step}")
-        result: dict[str, Any] = record["result"]
-        return result
+        if (result := self.job.result()) is not None:
+            return result
+        if self._last_state == "failed":
+            raise JobError(self.id(), self.job.error())
+        next_step = "Ask for another one." if self._last_state in ENDED else "Call wait() first."
+        raise RuntimeError(f"The replay is {self._last_state} and has no result. {next_step}")
 
     @property
     def agreement(self) -> pd.DataFrame:
@@ -244,13 +237,13 @@ class Replay:
         return "; ".join(told) + "."
 
     def _repr_html_(self) -> str:
-        if self._record["state"] not in ENDED or self._record["result"] is None:
+        if self.job._record["result"] is None:
             return html.escape(repr(self))
         return f"<p>{html.escape(self._summary())}</p>{grid(SHOWN, self._shown())}"
 
     def __repr__(self) -> str:
-        if self._record["state"] not in ENDED or self._record["result"] is None:
-            return f"Replay({self.id()!r}, {self._record['state']})"
+        if self.job._record["result"] is None:
+            return f"Replay({self.id()!r}, {self._last_state})"
         return f"{self._summary()}\n{text_grid(SHOWN, self._shown())}"
 
     def _shown(self) -> list[Sequence[str]]:
@@ -278,18 +271,15 @@ class Replay:
 
     # --- the platform -----------------------------------------------------------------------------------------------
 
-    def _fresh(self) -> Mapping[str, Any]:
-        self._record = self._client._transport.get(f"{ROOT}/{self.id()}")["job"]
-        return self._record
+    @property
+    def _last_state(self) -> str:
+        """As of the last look."""
+        return str(self.job._record["state"])
 
     def _batches(self) -> Batches:
-        from wallaroo._row_streams import ARROW_STREAM, Batches, Progress
-
         _ = self.result  # there is one
-        answer = self._client._transport.stream(
-            f"{ROOT}/{self.id()}/result", None, ARROW_STREAM, timeout_s=PIECE_TIMEOUT_S
-        )
-        return Batches(answer, Progress(_wait.Screen(shown=False), "Reading"))
+        batches: Batches = self.job.rows("batches")
+        return batches
 
 
 class ReplayList(ObjectList[Replay]):
@@ -297,11 +287,12 @@ class ReplayList(ObjectList[Replay]):
     empty = "(no replays)"
 
     def _row(self, item: Replay) -> Sequence[Any]:
-        record, result = item._record, item._record["result"] or {}
+        record = item.job._record
+        result = record["result"] or {}
         share = result.get("share")
         return [
             item.id(),
-            self._date(_times.parse(record["created_at"])),
+            self._date(item.job.created_at()),
             item.version(),
             record["state"],
             result.get("compared"),
@@ -310,56 +301,18 @@ class ReplayList(ObjectList[Replay]):
         ]
 
 
-class _Waiting:
-    """A wait for a job, with a bar for a person and two lines for a script's log."""
-
-    def __init__(self, client: Client) -> None:
-        self._screen, self._clock = client._screen, client._clock
-        self._long = _wait.LongWait(self._screen, self._clock, "A replay is running.")
-        self._line = ""
-        self._away_since: float | None = None
-
-    def until(self, look: Callable[[], Mapping[str, Any]]) -> None:
-        """Return once `look` gives a job that has ended."""
-        quiet = _wait.Screen(shown=False)
-        _wait.poll(lambda: self._once(look), timeout_s=math.inf, clock=self._clock, screen=quiet)
-        self._screen.write("\n" if self._line else "")
-        self._long.is_over("The replay ended")
-
-    def _once(self, look: Callable[[], Mapping[str, Any]]) -> bool | None:
-        self._long.goes_on()
-        try:
-            record = look()
-        except (CommunicationError, WallarooAPIError) as error:
-            if isinstance(error, WallarooAPIError) and error.code < 500:
-                raise
-            now = self._clock.now_s()
-            self._away_since = now if self._away_since is None else self._away_since
-            if now - self._away_since >= AWAY_S:
-                raise
-            return None
-        self._away_since = None
-        self._show(record)
-        return record["state"] in ENDED or None
-
-    def _show(self, record: Mapping[str, Any]) -> None:
-        line = _bar(record["progress"] or {}) if record["state"] != "pending" else "Replay: waiting for its turn"
-        if line and line != self._line:
-            self._screen.write(f"\r{line}{' ' * (len(self._line) - len(line))}")
-            self._line = line
-
-
 def start(client: Client, request: Mapping[str, Any], wait: bool) -> Replay:
     """Have a replay made; with `wait`, the one that has ended."""
-    replay = Replay(client, client._transport.post(f"{ROOT}/replay", request)["job"])
+    replay = Replay(job.make(client, "replay", request))
     return replay.wait() if wait else replay
 
 
 def of_pipeline(client: Client, pipeline_id: int, workspace_id: int) -> ReplayList:
     """Those that there are, newest first."""
     request = {"workspace_id": workspace_id, "kind": "replay", "limit": LISTED}
-    jobs = client._transport.post(f"{ROOT}/list", request)["jobs"]
-    return ReplayList(client, (Replay(client, job) for job in jobs if job["request"]["pipeline_id"] == pipeline_id))
+    records = client._transport.post("/v1/api/jobs/list", request)["jobs"]
+    own = (record for record in records if record["request"]["pipeline_id"] == pipeline_id)
+    return ReplayList(client, (Replay(job.Job(client, record)) for record in own))
 
 
 def moment(name: str, given: datetime) -> str:
@@ -367,15 +320,6 @@ def moment(name: str, given: datetime) -> str:
     if given.tzinfo is None:
         logs.warn(f"Warning: {name} has no time zone and is taken as UTC. Pass an aware datetime to be sure.")
     return _times.as_utc_text(given)
-
-
-def _bar(progress: Mapping[str, Any]) -> str:
-    read, total = progress.get("rows_read"), progress.get("rows_total")
-    if read is None or not total:
-        return "Replay: starting"
-    filled = BAR * min(read, total) // total
-    failed = f", {progress['rows_rejected']:,} failed" if progress.get("rows_rejected") else ""
-    return f"Replay: [{'█' * filled}{' ' * (BAR - filled)}] {read:,} of {total:,} rows{failed}"
 
 
 def _chosen(batches: Batches, differing_only: bool, limit: int | None) -> Iterator[pa.RecordBatch]:
