@@ -95,6 +95,7 @@ class ChildWork:
 
     def end(self, words: dict[str, Any]) -> None:
         """The last words, after all progress."""
+        self._host.close()
         with self._turn:
             if self._progress is not None:
                 self._send_progress(None)
