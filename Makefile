@@ -10,7 +10,7 @@ DEV := $(VENV)/.dev-ready
 CORE := "not service and not framework and not soak"
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-units test-processes test-services test-frameworks check lint format types soak bench bench-frameworks clean
+.PHONY: help demo test test-units test-processes test-services test-frameworks check lint format types soak bench bench-infer-batch bench-frameworks clean
 
 help: ## Show this list.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -59,8 +59,14 @@ soak: $(DEV) ## Run the tests that take very long; never in CI.
 bench: $(DEV) ## Measure the main job, and write its section of docs/performance.md.
 	$(BIN)/python benchmarks/main_job.py
 
+bench-infer-batch: $(DEV) ## Measure batch inference from table to table, and write its section.
+	$(BIN)/python benchmarks/infer_batch.py --page
+
 bench-frameworks: $(DEV) ## Measure what each framework takes, and write its section; some minutes.
 	$(BIN)/python benchmarks/frameworks.py
+
+bench-growth: $(DEV) ## Measure how cost grows, and write its section and plot; some eight minutes.
+	$(BIN)/python benchmarks/growth.py
 
 clean: ## Remove the environment and what was built.
 	chmod -R u+w build 2>/dev/null || true  # environments and models are read-only
