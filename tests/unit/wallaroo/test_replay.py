@@ -305,12 +305,12 @@ def test_no_rows_are_an_empty_frame(replayed: Replay, platform: StubPlatform) ->
 
 
 def test_rows_go_to_a_file(replayed: Replay, tmp_path: Path) -> None:
-    whole = replayed.to_parquet(tmp_path / "rows.parquet")
-    differing = replayed.to_parquet(str(tmp_path / "differing.parquet"), differing_only=True)
+    whole = replayed.to_parquet(tmp_path / "new" / "rows.parquet")
+    differing = replayed.to_parquet(str(tmp_path / "new" / "differing.parquet"), differing_only=True)
 
     assert pq.read_table(whole).equals(ROWS)
     assert pq.read_table(differing).column("in.x").to_pylist() == [2, 3, 4]
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["differing.parquet", "rows.parquet"]
+    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["differing.parquet", "rows.parquet"]
 
 
 def test_rows_that_break_off_leave_no_file(replayed: Replay, platform: StubPlatform, tmp_path: Path) -> None:

@@ -146,10 +146,11 @@ class Replay:
         return table.select(_in_order(table.column_names)).to_pandas()
 
     def to_parquet(self, path: str | Path, differing_only: bool = False) -> Path:
-        """Write the rows to a file, one batch of them in memory. The file is there once it is whole."""
+        """Write the rows to a file, one batch of them in memory. The file is there once it is whole; folders are made."""
         import pyarrow.parquet as pq
 
         target = Path(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
         unfinished = target.with_name(f".{target.name}.part")
         try:
             with self._batches() as batches, pq.ParquetWriter(unfinished, batches.schema, compression="zstd") as writer:
