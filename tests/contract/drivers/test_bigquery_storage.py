@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -15,7 +16,10 @@ from certificates import NAME, Authority
 from contract.drivers.cases import Case, new_calls, trusting
 from contract.drivers.http_server import serving_files
 
-from bettong.domain.drivers import Stage
+from bettong.domain.drivers import Egress, Stage
+from bettong.drivers import web
+from bettong.drivers.bigquery_api import Api, Reference
+from bettong.drivers.bigquery_source import STAGED_FOR_S
 from bettong.errors import Unavailable
 
 if TYPE_CHECKING:
@@ -147,6 +151,20 @@ def test_a_stream_that_gets_no_further_ends_in_an_error_and_not_in_fewer_rows(
 ) -> None:
     with pytest.raises(Unavailable, match="broke"):
         made(Storage(breaks=[2, *[0] * 20])).read("t")
+
+
+def test_a_table_of_rows_on_their_way_is_made_to_expire(files: Files) -> None:
+    """The emulator keeps no such time, so what was asked for is looked at."""
+    files.bodies[TABLE.rpartition("/")[0]] = b"{}"
+    now = time.time()
+
+    with web.Client(Egress(), 10) as client:
+        api = Api(client, files.url, "p", None, 10)
+        api.create(Reference("p", "d", "rows"), [{"name": "n", "type": "INTEGER"}], STAGED_FOR_S)
+
+    asked = json.loads(files.posted[TABLE.rpartition("/")[0]])
+    assert asked["tableReference"] == {"projectId": "p", "datasetId": "d", "tableId": "rows"}
+    assert now < int(asked["expirationTime"]) / 1000 <= time.time() + 24 * 3600
 
 
 def test_both_apis_are_trusted_by_name_and_the_route_is_said(tmp_path: Path) -> None:

@@ -171,13 +171,14 @@ class Api:
             query["defaultDataset"] = {"projectId": self._project, "datasetId": self._dataset}
         if self._maximum_bytes_billed is not None:
             query["maximumBytesBilled"] = str(self._maximum_bytes_billed)
-        reference = {"projectId": self._project, "jobId": f"bettong_{uuid4().hex}"}
-        body: dict[str, Any] = {"configuration": {"query": query, "dryRun": dry}}
+        reference = {"projectId": self._project}
+        configuration = {"query": query, "dryRun": dry}
         if self._location:
             reference["location"] = self._location
         if not dry:
-            body["jobReference"] = reference
-            body["configuration"]["jobTimeoutMs"] = str(int(self._timeout_s * 1000))
+            reference["jobId"] = f"bettong_{uuid4().hex}"
+            configuration["jobTimeoutMs"] = str(int(self._timeout_s * 1000))
+        body = {"jobReference": reference, "configuration": configuration}
         return self._call("POST", f"{self._own}/jobs", body, shown=text)
 
     def _rows(

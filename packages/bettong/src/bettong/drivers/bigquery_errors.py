@@ -35,6 +35,8 @@ _TABLE = re.compile(r"Table (?:[^\s.:]+[.:])*([^\s.:]+) was not found.*", re.DOT
 _STATUS = {401: "authError", 403: "accessDenied", 409: "duplicate", 429: "rateLimitExceeded"}
 # What BigQuery says of a query it cannot run, in the order in which one looks; its texts have no codes.
 _QUERY: tuple[tuple[tuple[str, ...], Callable[[str], BettongError]], ...] = (
+    (("streaming buffer",), lambda _: _just_streamed()),
+    (("concurrent update", "concurrent transaction"), lambda _: sql_errors.busy(KIND)),
     (("table id", "dataset id", "field name", "column name"), lambda _: _bad_name()),
     (
         ("unrecognized name", "no column", "column not found", "referenced column"),
@@ -93,6 +95,13 @@ def broken_off(code: str, table: str) -> BettongError:
 
 def _bad_name() -> BettongError:
     return BadInput(f"{KIND} takes no such name for a table or column.", "Use letters, digits and underscores.")
+
+
+def _just_streamed() -> BettongError:
+    return Unavailable(
+        f"Rows were streamed into this table a short while ago, and {KIND} changes none of it until they have settled.",
+        "Try again in an hour or two, or append.",
+    )
 
 
 def no_answer() -> Unavailable:
