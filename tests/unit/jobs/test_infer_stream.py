@@ -122,17 +122,26 @@ def test_messages_are_asked_about_together_and_answered_in_their_order(broker: B
     run(work)
 
     assert [value["out"]["y"] for value in broker.values("predictions")] == [2.0 * n for n in range(1_000)]
-    assert [rows.num_rows for rows in work.asked] == [1, 400, 400, 200]  # the first one is made up
+    assert [rows.num_rows for rows in work.asked] == [1, 100, 400, 400, 100]  # the first row is made up
+
+
+def test_large_messages_are_taken_a_few_at_a_time(broker: Broker, a_job: Any) -> None:
+    broker.send("orders", *({"x": n, "image": "i" * 2**20} for n in range(140)))
+    work = a_job()
+
+    run(work)
+
+    assert [rows.num_rows for rows in work.asked] == [1, 100, 15, 15, 10]
 
 
 def test_several_requests_at_once_keep_the_order(broker: Broker, a_job: Any) -> None:
-    broker.send("orders", *({"x": n} for n in range(200)))
+    broker.send("orders", *({"x": n} for n in range(100)))
     work = a_job(lanes=3)
 
     run(work)
 
-    assert [value["out"]["y"] for value in broker.values("predictions")] == [2.0 * n for n in range(200)]
-    assert sorted(rows.num_rows for rows in work.asked) == [1, 66, 67, 67]
+    assert [value["out"]["y"] for value in broker.values("predictions")] == [2.0 * n for n in range(100)]
+    assert sorted(rows.num_rows for rows in work.asked) == [1, 33, 33, 34]
 
 
 def test_where_a_step_looks_at_whole_requests_each_message_is_one_and_brings_its_keys(
@@ -581,6 +590,25 @@ def test_a_table_that_is_not_there_is_made_from_the_answers(broker: Broker, a_jo
         ("b", None, 4.0, "orders/0@1#0", "k1"),
         ("c", None, 6.0, "orders/0@1#1", "k1"),
     ]
+
+
+def test_a_kept_column_of_the_pipelines_own_has_its_type_and_times_are_read_as_by_an_inference(
+    broker: Broker, a_job: Any, tmp_path: Path
+) -> None:
+    """Whole numbers come first: a table made of what was seen could not take the others."""
+    rows_in(tmp_path / "old.db", "create table predictions (day timestamp, y real, time text, bettong_source text)")
+    broker.at_once = 1
+    day = 1_700_000_000_123
+    broker.send("orders", {"x": 3, "day": "2023-11-14T22:13:20.123"}, {"x": 3.5, "day": day}, {"x": 4, "day": None})
+
+    run(a_job({"keep": ["x"], "sink": TABLE}, database=tmp_path / "new.db"))
+    old = {"keep": ["day"], "sink": TABLE, "source": {"connection_id": "c1", "topic": "orders", "group": "g2"}}
+    run(StreamWork(broker, tmp_path / "job-2", stream_request(**old), database=tmp_path / "old.db"))
+
+    assert rows_in(tmp_path / "new.db", "select x, y from predictions") == [(3.0, 6.0), (3.5, 7.0), (4.0, 8.0)]
+    days = [row[0] for row in rows_in(tmp_path / "old.db", "select day from predictions")]
+    assert days[2] is None
+    assert {text.replace("T", " ")[:23] for text in days[:2]} == {"2023-11-14 22:13:20.123"}
 
 
 def test_a_table_that_lacks_a_column_is_named_before_the_first_message(

@@ -7,7 +7,7 @@ meanwhile: a topic waits as long as its answers do.
 from __future__ import annotations
 
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, cast
 
@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 LOOK_EVERY_S = 0.25  # at whether the job is to end, while waiting
 LAG_EVERY_S = 5.0
 POSITION_EVERY_S = 5.0
+FIRST_PORTION = 100  # messages, until it is known how large they are
+PORTION_BYTES = 16 * 2**20  # of messages that are in memory at once, with their rows and answers
 NOTHING_FITS_AFTER = 100  # messages, of which the pipeline takes none: it is the wrong topic then
 MOST_REFUSED_BY_SINK = 10  # one after the other: it is not the messages then
 
@@ -77,6 +79,7 @@ class Stream:
         self._idle_since_s = clock()
         self._told = self._journal.totals.messages_in
         self._refused_by_sink = 0
+        self._portion = min(self._request.max_messages, FIRST_PORTION)
 
     def run(self) -> Mapping[str, Any]:
         request, work = self._request, self._work
@@ -85,7 +88,7 @@ class Stream:
             work.say(
                 f"{unsure} answers were on their way when the last attempt ended; those that are sent again say so."
             )
-        with Asking(work) as asking:
+        with closing(self._journal), Asking(work) as asking:
             while not work.cancelled:
                 try:
                     if not self._tried_out:
@@ -112,11 +115,12 @@ class Stream:
         source = cast("Consumable", stack.enter_context(work.source("source", Capability.CONSUME)))
         while not work.cancelled:
             messages = source.consume(
-                request.source.topic, request.group, max_messages=request.max_messages, wait_s=request.wait_s
+                request.source.topic, request.group, max_messages=self._portion, wait_s=request.wait_s
             )
             self._outage = self._outage.on_opening()
             if messages:
                 self._round(list(messages), source, sink, rejects, asking)
+                self._portion = _portion(messages, request.max_messages)
                 self._idle_since_s = self._clock()
             self._back()
             self._look_at_lag(source)
@@ -268,3 +272,9 @@ class Stream:
             "lag": self._lag,
         }
         self._work.report(told, position)
+
+
+def _portion(messages: Sequence[Message], most: int) -> int:
+    """How many messages to take next when they are as large as these."""
+    each = sum(len(message.value) for message in messages) / len(messages)
+    return max(1, min(most, int(PORTION_BYTES / max(each, 1.0))))

@@ -52,12 +52,15 @@ def origin(taken: Taken, lineage: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def table_rows(batch: Batch, answer: pa.Table, kinds: Mapping[str, pa.DataType], keep: Sequence[str]) -> pa.Table:
+def table_rows(
+    batch: Batch, answer: pa.Table, kinds: Mapping[str, pa.DataType], keep: Sequence[str], *, with_key: bool
+) -> pa.Table:
     """A row for each row of the batch: the fields that are kept, the answer's columns, and which message it answers.
 
     Args:
-        kinds: the types of the table's columns, as far as they are known.
+        kinds: the types of columns, as far as they are known.
         keep: which fields are kept; each is a column.
+        with_key: whether the key of the message is one, too.
 
     Raises:
         BadInput: a kept field does not fit its column.
@@ -74,7 +77,7 @@ def table_rows(batch: Batch, answer: pa.Table, kinds: Mapping[str, pa.DataType],
         sources += [position] if taken.single else [f"{position}#{row}" for row in range(taken.rows)]
         keys += [_text(taken.message.key)] * taken.rows
     columns[SOURCE] = pa.array(sources, pa.string())
-    if not kinds or KEY in kinds:
+    if with_key:
         columns[KEY] = pa.array(keys, pa.string())
     return pa.table(columns)
 
@@ -101,7 +104,7 @@ def _whole(column: pa.ChunkedArray[Any]) -> Any:
 
 def _kept_column(name: str, values: list[Any], kind: pa.DataType | None) -> Any:
     """The values in the type of their column, else in the one that they have; of several kinds, and nested, JSON."""
-    if kind is not None and not pa.types.is_string(kind):
+    if kind is not None and not pa.types.is_string(kind) and not pa.types.is_nested(kind):
         try:
             return _typed(values, kind)
         except (pa.ArrowException, TypeError, ValueError, OverflowError):
@@ -116,9 +119,12 @@ def _kept_column(name: str, values: list[Any], kind: pa.DataType | None) -> Any:
 
 
 def _typed(values: list[Any], kind: pa.DataType) -> Any:
-    texts = {type(value) for value in values} - {type(None)} == {str}
-    if texts and (pa.types.is_temporal(kind) or pa.types.is_decimal(kind)):
+    """The forms in which an inference takes them: times as ISO text or milliseconds since the epoch."""
+    found = {type(value) for value in values} - {type(None)}
+    if found == {str} and (pa.types.is_temporal(kind) or pa.types.is_decimal(kind)):
         return pa.array(values, pa.string()).cast(kind)
+    if found == {int} and (pa.types.is_timestamp(kind) or pa.types.is_date(kind)):
+        return pa.array(values, pa.int64()).cast(pa.timestamp("ms", getattr(kind, "tz", None))).cast(kind)
     return pa.array(values, kind)
 
 

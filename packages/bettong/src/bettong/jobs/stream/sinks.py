@@ -88,6 +88,8 @@ class TableSink:
         self._database, self._job_id, self._keep = database, job_id, request.keep
         upsert = end.mode is WriteMode.UPSERT
         self._request = WriteRequest(end.table, end.mode, (SOURCE,) if upsert else ())
+        # A table that is made here has the pipeline's own types for columns of its own that are kept.
+        self._of_pipeline = {field.name: field.type for field in request.columns.takes}
         self._kinds = self._look()
         if self._kinds:
             self._check(table_columns(request.columns.gives.names).values())
@@ -98,7 +100,9 @@ class TableSink:
         return digest(message) in self._answered
 
     def put(self, batch: Batch, answer: pa.Table, repeated: Collection[str]) -> None:
-        rows = table_rows(batch, answer, self._kinds, self._keep).combine_chunks()
+        kinds = self._kinds or self._of_pipeline
+        rows = table_rows(batch, answer, kinds, self._keep, with_key=not self._kinds or KEY in self._kinds)
+        rows = rows.combine_chunks()
         new = {digest(taken.message): None for taken in batch.taken}
         remembered = [*self._answered, *new][-_MOST_REMEMBERED:]
         self._database.write_batch(self._request, rows.to_batches()[0], self._job_id, json.dumps(remembered))
