@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnx_models as onnx
 import pandas as pd
+import polars as pl
 import pyarrow as pa
 import pytest
 import requests
@@ -204,6 +205,27 @@ def test_requests_go_as_they_came_where_a_key_decides_for_all_of_their_rows(
 
     assert (replay.result["compared"], replay.result["equal"]) == (300, 300)
     assert replay.rows(differing_only=False)["in.shop"].tolist()[:2] == ["north", "south"]
+
+
+def test_marks_of_validations_are_answers_too(pipeline: Pipeline, upload: Callable[..., ModelVersion]) -> None:
+    model = upload("replay-validated", scoring(90, 0, 50))
+    score = pl.col("out.score")
+    pipeline.clear().add_model_step(model).add_validations(high=score > 30).deploy()
+    pipeline.infer(pd.DataFrame({"x": areas}))
+    pipeline.clear().add_model_step(model).add_validations(high=score > 40, low=score < 0).create_version()
+
+    replay = pipeline.replay(*window())
+
+    before, after = areas / 2 > 30, areas / 2 > 40
+    table: Any = replay.agreement.set_index("column")
+    assert table["equal"].to_dict() == {
+        "score": 500,
+        "label": 500,
+        "anomaly.high": (before == after).sum(),
+        "anomaly.count": (before == after).sum(),
+    }
+    assert replay.confusion("anomaly.high").loc[True, False] == (before & ~after).sum()
+    assert replay.result["only_after"] == {"anomaly.low": 500}
 
 
 def test_a_stranger_replays_nothing(

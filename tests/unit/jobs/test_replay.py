@@ -19,6 +19,7 @@ from inference_builders import NOW_MS, InProcessRunner, MemoryLog, call, deploym
 
 from bettong.domain.replay_requests import ReplayRequest, ReplayWindow
 from bettong.domain.replay_results import STATISTICS_FILE, file_name
+from bettong.engine.answer import Origin, failed_batch
 from bettong.engine.arrow_codec import encode_arrow
 from bettong.errors import BadInput, ModelFailed, StorageFull, Unavailable
 from bettong.jobs import replay as module
@@ -524,6 +525,19 @@ def _only_odd(rows: pa.Table) -> dict[str, Any]:
     if (numbers(rows, "kind") % 2 == 0).any():
         raise ModelFailed("Even.")
     return first(rows)
+
+
+def test_failures_of_challengers_are_none_of_requests(logged: Logged) -> None:
+    logged.by(TableRunner(first), some_rows(5))
+    writer = SegmentLogWriter(logged.folder / "logs", TOPIC, FAILURES, "engine-b")
+    origin = Origin("{}", "version-1", "engine-b")
+    for rows, error in ((3, "Challenger 'other' failed: No."), (2, "No.")):
+        writer.append(failed_batch(NOW_MS, some_rows(rows), error, [1], "r-1", origin), failed=True)
+    writer.close()
+
+    result = done(logged.work(TableRunner(second), failed=True))
+
+    assert (result["compared"], result["failures"]) == (5, {"rows": 2, "pass_now": 2})
 
 
 def test_requests_that_could_not_be_read_are_not_replayed(logged: Logged) -> None:

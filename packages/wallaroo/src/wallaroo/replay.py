@@ -146,7 +146,7 @@ class Replay:
         return table.select(_in_order(table.column_names)).to_pandas()
 
     def to_parquet(self, path: str | Path, differing_only: bool = False) -> Path:
-        """Write the rows to a file, one batch of them in memory. The file is there once it is whole; folders are made."""
+        """Write the rows to a file, one batch of them in memory. It is there once it is whole; folders are made."""
         import pyarrow.parquet as pq
 
         target = Path(path)
