@@ -20,7 +20,7 @@ from bettong.domain.drivers import Egress, Stage
 from bettong.drivers import web
 from bettong.drivers.bigquery_api import Api, Reference
 from bettong.drivers.bigquery_source import STAGED_FOR_S
-from bettong.errors import Unavailable
+from bettong.errors import DeadlineExceeded, Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -151,6 +151,47 @@ def test_a_stream_that_gets_no_further_ends_in_an_error_and_not_in_fewer_rows(
 ) -> None:
     with pytest.raises(Unavailable, match="broke"):
         made(Storage(breaks=[2, *[0] * 20])).read("t")
+
+
+JOBS = "/bigquery/v2/projects/p/jobs"
+SELECT = {"statistics": {"query": {"statementType": "SELECT"}}}
+
+
+def test_the_rows_of_a_query_come_from_the_table_where_they_lie(made: Callable[[Storage], Case], files: Files) -> None:
+    """The emulator keeps no such table; BigQuery itself always does."""
+    storage, fields = Storage(), [{"name": "n", "type": "INTEGER"}]
+    lies = {"projectId": "p", "datasetId": "_hidden", "tableId": "anon1"}
+    case = made(storage)
+    files.bodies |= {
+        JOBS: json.dumps({**SELECT, "jobReference": {"jobId": "job-1", "location": "EU"}}).encode(),
+        f"{JOBS}/job-1": json.dumps({"configuration": {"query": {"destinationTable": lies}}}).encode(),
+        "/bigquery/v2/projects/p/queries/job-1": json.dumps(
+            {"jobComplete": True, "schema": {"fields": fields}}
+        ).encode(),
+    }
+
+    rows = case.read("SELECT n FROM t")
+
+    assert rows["n"].to_pylist() == ROWS["n"].to_pylist()
+    assert "datasets%2F_hidden%2Ftables%2Fanon1" in storage.asked[0]["x-goog-request-params"]
+    assert all("location=EU" in path for path, _ in files.seen if "job-1" in path)
+    asked = json.loads(files.posted[JOBS])["configuration"]
+    assert int(asked["jobTimeoutMs"]) == 30_000  # it does not run on when nobody waits for it any more
+    assert asked["query"]["useLegacySql"] is False
+
+
+def test_a_query_that_does_not_end_is_cancelled_there(files: Files) -> None:
+    cancel = f"{JOBS}/job-1/cancel?location=EU"
+    files.bodies |= {
+        JOBS: json.dumps({**SELECT, "jobReference": {"jobId": "job-1", "location": "EU"}}).encode(),
+        "/bigquery/v2/projects/p/queries/job-1": b'{"jobComplete": false}',
+        cancel: b"{}",
+    }
+
+    with web.Client(Egress(), 10) as client, pytest.raises(DeadlineExceeded, match="in time"):
+        Api(client, files.url, "p", None, 0.2).run("SELECT n FROM t")
+
+    assert cancel in files.posted
 
 
 def test_a_table_of_rows_on_their_way_is_made_to_expire(files: Files) -> None:
