@@ -50,7 +50,9 @@ def _ask(driver: Mapping[str, Any] | None, *, change: bool) -> dict[str, Any]:
     required = () if change else schema.get("required", ())
     keep = ", empty to keep" if change else ""
     asked: dict[str, Any] = {}
-    for name, field in schema.get("properties", {}).items():
+    fields = schema.get("properties", {})
+    for name in sorted(fields, key=lambda name: name not in required):  # what is needed comes first
+        field = fields[name]
         secret = name in driver["secret_fields"]
         note = field.get("description", "").rstrip(".")
         label = f"{name}{f' ({note})' if note else ''}{', not shown' if secret else ''}"
@@ -58,6 +60,7 @@ def _ask(driver: Mapping[str, Any] | None, *, change: bool) -> dict[str, Any]:
         while not (text := click.prompt(label, default="", show_default=False, hide_input=secret, err=True)):
             if name not in required:
                 break
+            click.echo(f"'{name}' is needed.", err=True)
         if text:
             asked[name] = _typed(text, field)
     return asked
