@@ -9,7 +9,7 @@ import pytest
 from unit.wallaroo.stub import CREATED, UUIDS, Reply, StubPlatform, error
 
 from wallaroo.job import Job, JobProgress
-from wallaroo.object import EntityNotFoundError, JobError, WaitForError
+from wallaroo.object import CommunicationError, EntityNotFoundError, JobError, WaitForError
 
 if TYPE_CHECKING:
     from unit.wallaroo.stub import FakeClock
@@ -97,6 +97,28 @@ def test_a_wait_that_is_too_short_says_so_and_leaves_the_job_alone(
     assert platform.calls(f"{ROOT}/{ID}/cancel") == []
 
 
+def test_a_platform_that_restarts_meanwhile_is_waited_for_and_one_that_is_gone_is_not(
+    job: Job, platform: StubPlatform, clock: FakeClock
+) -> None:
+    away = [error(503, "Starting."), Reply(hang_up=True)]
+    platform.on(f"{ROOT}/{ID}", *says(record()), *away, *says(record("succeeded", 200)))
+    assert job.wait().state() == "succeeded"
+
+    gone = Job(job._client, {"id": ID})
+    platform.on(f"{ROOT}/{ID}", Reply(hang_up=True))
+    began_s = clock.now_s()
+    with pytest.raises(CommunicationError):
+        gone.wait()
+    assert 120 <= clock.now_s() - began_s < 130
+
+
+def test_a_job_that_is_none_is_not_waited_for(job: Job, platform: StubPlatform) -> None:
+    platform.on(f"{ROOT}/{ID}", error(404, "There is no job with that id that you may see."))
+
+    with pytest.raises(EntityNotFoundError):
+        job.wait()
+
+
 def test_progress_is_a_dict_that_shows_itself(job: Job, platform: StubPlatform) -> None:
     platform.on(f"{ROOT}/{ID}", *says(record(done=100)))
 
@@ -107,6 +129,8 @@ def test_progress_is_a_dict_that_shows_itself(job: Job, platform: StubPlatform) 
     assert progress._repr_html_() == '<progress value="0.5000" max="1"></progress> running, 100 of 200 rows'
     endless = JobProgress({"rows_read": 7, "rows_rejected": 2, "rows_total": None}, "running")
     assert (str(endless), endless.share) == ("running  7 rows  2 rejected", None)
+    stream = JobProgress({"messages_in": 1200, "predictions_out": 1199, "group": "g"}, "running")
+    assert str(stream) == "running  1,200 messages in  1,199 predictions out"
 
 
 def test_its_log_its_rejects_and_its_rows_are_read_from_the_platform(job: Job, platform: StubPlatform) -> None:

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import html
+import math
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from wallaroo._html import ObjectList, Row, fields, show_time, text_fields
-from wallaroo._wait import FIRST_PAUSE_S, GROWTH, LONGEST_PAUSE_S, LongWait
-from wallaroo.object import EntityNotFoundError, JobError, Object, WaitForError, WallarooAPIError
+from wallaroo._wait import LongWait, Screen, poll
+from wallaroo.object import (
+    CommunicationError,
+    EntityNotFoundError,
+    JobError,
+    Object,
+    WaitForError,
+    WallarooAPIError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -21,11 +29,12 @@ _ROOT = "/v1/api/jobs"
 _ENDED = ("succeeded", "failed", "cancelled")
 _ROWS_TIMEOUT_S = 120.0  # to each batch
 _BAR_WIDTH = 30
+_AWAY_S = 120.0  # for how long the platform may not answer while a job is waited for
 
 
 class JobProgress(dict[str, Any]):
     """How far a job is: `rows_read`, `rows_written`, `rows_rejected`, `rows_total` (None when nobody knows), and what
-    else its kind counts. Shows itself as a bar."""
+    else its kind counts, such as messages of a stream. Shows itself as a bar."""
 
     def __init__(self, known: Mapping[str, Any] | None, state: str) -> None:
         super().__init__(known or {})
@@ -56,6 +65,9 @@ class JobProgress(dict[str, Any]):
         return f"{counts}" if share is None else f'<progress value="{share:.4f}" max="1"></progress> {counts}'
 
     def _counts(self) -> Sequence[str]:
+        if self and not any(name.startswith("rows_") for name in self):
+            numbers = ((name, value) for name, value in self.items() if isinstance(value, (int, float)))
+            return [f"{value:,} {name.replace('_', ' ')}" for name, value in numbers]
         done, total = self.get("rows_written") or self.get("rows_read") or 0, self.get("rows_total")
         rejected = self.get("rows_rejected")
         rows = f"{done:,} of {total:,} rows" if total else f"{done:,} rows"
@@ -123,26 +135,15 @@ class Job(Object):
         Raises:
             JobError: it failed.
             WaitForError: it has not ended in time.
+            CommunicationError: the platform does not answer for two minutes. Less is no error: a job survives that.
         """
-        clock, screen = self._client._clock, self._client._screen
-        until = None if timeout is None else clock.now_s() + timeout
-        long = LongWait(screen, clock, f"Waiting for job {self.id()}.")
-        pause_s, shown = FIRST_PAUSE_S, ""
-        while (progress := self.progress()).state not in _ENDED:
-            line = str(progress)
-            if line != shown:
-                screen.write(f"\r{line.ljust(len(shown))}")
-                shown = line
-            now = clock.now_s()
-            if until is not None and now >= until:
-                screen.write("\n")
-                raise WaitForError(f"Job {self.id()} has not ended within {timeout:g} s; it goes on.", dict(progress))
-            clock.sleep(pause_s if until is None else min(pause_s, until - now))
-            pause_s = min(pause_s * GROWTH, LONGEST_PAUSE_S)
-            long.goes_on()
-        screen.write(f"\r{str(progress).ljust(len(shown))}  {progress.state}\n")
-        long.is_over(f"Job {self.id()} {progress.state}")
-        if progress.state == "failed":
+        waiting = _Waiting(self)
+        limit_s = math.inf if timeout is None else timeout
+        ended = poll(waiting.look, timeout_s=limit_s, clock=self._client._clock, screen=Screen(shown=False))
+        waiting.is_over()
+        if ended is None:
+            raise WaitForError(f"Job {self.id()} has not ended within {timeout:g} s; it goes on.", waiting.progress)
+        if ended.state == "failed":
             raise JobError(self.id(), self.error())
         return self
 
@@ -207,6 +208,45 @@ class Job(Object):
     def __repr__(self) -> str:
         self._look_unless_ended()
         return text_fields("Job", self._facts())
+
+
+class _Waiting:
+    """A wait for a job: a bar for a person, two lines for a script, patience with a platform that restarts."""
+
+    def __init__(self, job: Job) -> None:
+        self._job, self._screen, self._clock = job, job._client._screen, job._client._clock
+        self._long = LongWait(self._screen, self._clock, f"Waiting for job {job.id()}.")
+        self._line = ""
+        self._away_since_s: float | None = None
+        self.progress: JobProgress | None = None  # as of the last look
+
+    def look(self) -> JobProgress | None:
+        """The progress of one that has ended."""
+        self._long.goes_on()
+        try:
+            self.progress = self._job.progress()
+        except (CommunicationError, WallarooAPIError) as error:
+            if isinstance(error, WallarooAPIError) and error.code < 500:
+                raise
+            now_s = self._clock.now_s()
+            if self._away_since_s is None:
+                self._away_since_s = now_s
+            if now_s - self._away_since_s >= _AWAY_S:
+                raise
+            return None
+        self._away_since_s = None
+        self._show(self.progress)
+        return self.progress if self.progress.state in _ENDED else None
+
+    def is_over(self) -> None:
+        self._screen.write("\n" if self._line else "")
+        self._long.is_over(f"Job {self._job.id()} {self.progress.state if self.progress else ''}".rstrip())
+
+    def _show(self, progress: JobProgress) -> None:
+        line = f"{progress}  {progress.state}" if progress.state in _ENDED else str(progress)
+        if line != self._line:
+            self._screen.write(f"\r{line.ljust(len(self._line))}")
+            self._line = line
 
 
 class JobList(ObjectList[Job]):
