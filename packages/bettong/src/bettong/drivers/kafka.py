@@ -312,6 +312,7 @@ def _configuration(details: KafkaDetails, watch: Watch, wait_s: float) -> dict[s
         "socket.connection.setup.timeout.ms": max(1000, int(wait_s * 1000)),
         "error_cb": watch,
         "logger": quiet,
+        "log_level": 0,  # what is said when a client ends has no logger any more
     }
     secure, login = details.ssl != "disable", bool(details.user)
     found["security.protocol"] = f"{'sasl_' if login else ''}{'ssl' if secure else 'plaintext'}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from bettong.drivers import sql_errors, web
@@ -86,11 +87,14 @@ class NatsConnection:
     ) -> None:
         from nats.aio.client import Client
 
-        refused: list[Exception] = []
         client = Client()
+        refused: list[BaseException] = []
+        decided = asyncio.Event()
 
         async def note(error: Exception) -> None:
             refused.append(error)
+            if _why(host, error) is not None:
+                decided.set()
 
         def guarded(secret: str) -> Callable[[], str]:
             def give() -> str:  # asked for when TLS stands, if there is to be any
@@ -100,46 +104,42 @@ class NatsConnection:
 
             return give
 
-        try:
-            async with asyncio.timeout(self.timeout_s):
-                await client.connect(
-                    servers=[f"nats://{f'[{ip}]' if ':' in ip else ip}:{port}" for ip, port in addresses],
-                    error_cb=note,
-                    name="bettong",
-                    allow_reconnect=False,
-                    max_reconnect_attempts=1,
-                    reconnect_time_wait=0,
-                    dont_randomize=True,
-                    connect_timeout=max(1, int(self.timeout_s)),
-                    ping_interval=_PING_S,
-                    **({"tls": tls, "tls_hostname": host} if tls else {}),
-                    **{name: guarded(value) for name, value in login.items()},
-                )
-            if tls is not None and not _encrypted(client):
-                refused.append(_NoTls())
-                raise _NoTls
-        except Exception as failed:
-            await client.close()
-            raise self._refused(host, [*refused, failed]) from None
-        self._client = client
-
-    def _refused(self, host: str, errors: Sequence[BaseException]) -> BettongError:
-        """Why no connection came about: the first reason that says more than that there is none."""
-        import ssl
-
-        for error in errors:
-            if isinstance(error, _NoTls):
-                return Unavailable(f"'{host}' does not demand TLS.", "Turn it on there, or set ssl to 'disable'.")
-            if isinstance(error, ssl.SSLError):
-                return web.tls_failed(host, error)
-            text = str(error).lower()
-            if "authorization" in text or "authentication" in text:
-                return sql_errors.no_login(KIND)
-            if "secure connection" in text or "tls" in text:
-                return Unavailable(f"'{host}' wants TLS.", "Set ssl to 'verify', or to 'require'.")
-        if any(isinstance(error, TimeoutError) for error in errors):
-            return Unavailable(f"'{host}' did not answer as NATS does in time.", "Check host and port.")
-        return Unavailable(f"'{host}' takes no connection as NATS does.", "Check host and port, and that it runs.")
+        # The library would try again, and wait in vain for the end of TLS that never was: its first reason is enough.
+        connecting = asyncio.ensure_future(
+            client.connect(
+                servers=[f"nats://{f'[{ip}]' if ':' in ip else ip}:{port}" for ip, port in addresses],
+                error_cb=note,
+                name="bettong",
+                allow_reconnect=False,
+                max_reconnect_attempts=1,
+                reconnect_time_wait=0,
+                dont_randomize=True,
+                connect_timeout=max(1, int(self.timeout_s)),
+                ping_interval=_PING_S,
+                **({"tls": tls, "tls_hostname": host} if tls else {}),
+                **{name: guarded(value) for name, value in login.items()},
+            )
+        )
+        deciding = asyncio.ensure_future(decided.wait())
+        await asyncio.wait({connecting, deciding}, timeout=self.timeout_s, return_when=asyncio.FIRST_COMPLETED)
+        deciding.cancel()
+        if not connecting.done():
+            connecting.cancel()
+            refused.append(TimeoutError())
+        elif (error := connecting.exception()) is not None:
+            refused.append(error)
+        elif tls is not None and not _encrypted(client):
+            refused.append(_NoTls())
+        else:
+            self._client = client
+            return
+        await _closed(client)
+        words = [why for error in refused if (why := _why(host, error)) is not None]
+        if words:
+            raise words[0]
+        if any(isinstance(error, TimeoutError) for error in refused):
+            raise Unavailable(f"'{host}' did not answer as NATS does in time.", "Check host and port.")
+        raise Unavailable(f"'{host}' takes no connection as NATS does.", "Check host and port, and that it runs.")
 
     def _translated(self, failed: BaseException) -> BettongError:
         import nats
@@ -170,7 +170,7 @@ class NatsConnection:
 
     async def _ended(self) -> None:
         if self._client is not None:
-            await self._client.close()
+            await _closed(self._client)
         others = asyncio.all_tasks() - {asyncio.current_task()}
         for task in others:
             task.cancel()
@@ -179,6 +179,28 @@ class NatsConnection:
 
 class _NoTls(Exception):
     pass
+
+
+def _why(host: str, error: BaseException) -> BettongError | None:
+    """The words for an error that another try would meet again; None for others."""
+    import ssl
+
+    from nats.errors import SecureConnRequiredError, SecureConnWantedError
+
+    if isinstance(error, _NoTls):
+        return Unavailable(f"'{host}' does not demand TLS.", "Turn it on there, or set ssl to 'disable'.")
+    if isinstance(error, ssl.SSLError):
+        return web.tls_failed(host, error)
+    if isinstance(error, (SecureConnRequiredError, SecureConnWantedError)):
+        return Unavailable(f"'{host}' wants TLS.", "Set ssl to 'verify', or to 'require'.")
+    text = str(error).lower()
+    return sql_errors.no_login(KIND) if "authorization" in text or "authentication" in text else None
+
+
+async def _closed(client: Any) -> None:
+    with suppress(Exception):  # whatever it meets there, it is not used any more
+        async with asyncio.timeout(1.0):
+            await client.close()
 
 
 async def _made(work: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
