@@ -219,3 +219,27 @@ def test_what_cannot_work_is_told_at_once_or_as_the_jobs_error(
         pipeline.infer_stream(broker, orders, broker, orders)
     with pytest.raises(JobError, match="no stream 'not-there'"):
         pipeline.infer_stream(broker, "not-there", broker, "y").wait(120)
+
+
+def test_a_server_that_is_killed_goes_on_with_its_streams_when_it_is_back(
+    wl: wallaroo.Client, pipeline: Pipeline, broker: Connection, redis: RedisServer, reach: Path
+) -> None:
+    (orders,) = topics(redis, "orders")
+    predictions = f"predictions-{uuid4().hex[:8]}"
+    send(broker, orders, [float(n) for n in range(100, 200)])
+    job = pipeline.infer_stream(broker, orders, broker, predictions, keep=["id"])
+    eventually(lambda: counts(job, "messages_in", 100), "the first messages are answered")
+
+    os.kill(json.loads((reach / "server.json").read_text())["pid"], signal.SIGKILL)
+    again = wallaroo.Client()
+    send(again.get_connection(broker.name()), orders, [float(n) for n in range(200, 300)])
+    job = again.get_job(job.id())
+    eventually(lambda: counts(job, "messages_in", 200), "the rest is answered by the next server")
+    job.cancel().wait()
+
+    made = made_in(again.get_connection(broker.name()), predictions)
+    result = job.result()
+    assert result is not None
+    assert {value["id"] for value, _ in made} == set(range(100, 300))
+    assert len(made) - 200 <= result["repeated"]
+    assert any("is not there yet" in line for line in job.logs())

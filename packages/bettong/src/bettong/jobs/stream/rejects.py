@@ -10,6 +10,7 @@ import pyarrow as pa
 from bettong.domain.drivers import Capability, Message
 from bettong.errors import BadInput
 from bettong.jobs.stream.answers import ERROR, OF_JOB, OF_SOURCE, OF_VERSION
+from bettong.jobs.stream.sinks import tell_of_missing
 from bettong.jobs.work import REJECTS
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ def open_rejects(work: Work, request: StreamRequest, kept: int, stack: ExitStack
     if request.dead_letter is None:
         return stack.enter_context(KeptRejects(work, request.max_rejects, kept))
     broker = stack.enter_context(work.source("dead_letter", Capability.PRODUCE))
+    tell_of_missing(work, broker, request.dead_letter.topic)
     return DeadLetters(cast("Producible", broker), request.dead_letter.topic, work.lineage)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Protocol, cast
 
-from bettong.domain.drivers import Capability, ReadRequest, WriteMode, WriteRequest
+from bettong.domain.drivers import Browsable, Capability, ReadRequest, WriteMode, WriteRequest
 from bettong.domain.stream_requests import KEY, SOURCE, TableEnd, table_columns
 from bettong.errors import BadInput, NotFound
 from bettong.jobs.stream.answers import predictions, table_rows
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
-    from bettong.domain.drivers import Message, Producible, Readable, Transactional
+    from bettong.domain.drivers import Message, Producible, Readable, Source, Transactional
     from bettong.domain.stream_requests import StreamRequest
     from bettong.jobs.stream.rows import Batch
     from bettong.jobs.work import Work
@@ -55,8 +55,21 @@ def open_sink(work: Work, request: StreamRequest, stack: ExitStack) -> Sink:
     if isinstance(request.sink, TableEnd):
         table = stack.enter_context(work.source("sink", Capability.TRANSACTION))
         return TableSink(cast("Transactional", table), work.job_id, request.sink, request)
-    topic = stack.enter_context(work.source("sink", Capability.PRODUCE))
-    return TopicSink(cast("Producible", topic), request.sink.topic, work.lineage)
+    broker = stack.enter_context(work.source("sink", Capability.PRODUCE))
+    tell_of_missing(work, broker, request.sink.topic)
+    return TopicSink(cast("Producible", broker), request.sink.topic, work.lineage)
+
+
+def tell_of_missing(work: Work, broker: Source, topic: str) -> None:
+    """Say before the first message that a topic is not there. Some brokers make it then, and others refuse it."""
+    if not isinstance(broker, Browsable):
+        return
+    try:
+        broker.browse(topic)
+    except NotFound:
+        work.say(f"Topic '{topic}' is not there yet: not every broker makes it with the first message.")
+    except BadInput:
+        return  # this login may write there, and not look
 
 
 class TopicSink:
