@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import hypothesis.strategies as st
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 
 from bettong.domain.drivers import Message
 from bettong.errors import BadInput, ModelFailed, Unavailable
@@ -37,6 +37,7 @@ def letter(n: int, value: bytes = b"{}") -> Message:
 # --- whom to blame --------------------------------------------------------------------------------------------------
 
 
+@settings(deadline=None)  # how fast the machine is says nothing
 @given(st.lists(st.integers(1, 3), min_size=1, max_size=40), st.sets(st.integers(0, 39)))
 def test_each_message_comes_once_in_order_and_only_those_at_fault_are_refused(sizes: list[int], bad: set[int]) -> None:
     def work(part: Batch) -> list[int]:
