@@ -179,9 +179,9 @@ def test_its_rejects_come_as_an_arrow_stream(api: Api, platform: Platform, thing
     assert pa.ipc.open_stream(api.send("bob", "GET", f"{API}/{job_id}/result").content).read_all().num_rows == 0
 
 
-@pytest.mark.parametrize("job_id", ["..", "..%2f..%2ftoken", "x" * 36, "0" * 65])
+@pytest.mark.parametrize("job_id", ["..", "..%2f..%2ftoken", "nowhere", "0" * 65, "%2e%2e"])
 def test_what_is_no_id_of_a_job_leads_nowhere(api: Api, job_id: str) -> None:
-    assert api.send("ann", "GET", f"{API}/{job_id}/rejects").status_code in (400, 404)
+    assert api.send("ann", "GET", f"{API}/{job_id}/rejects").status_code == 404
 
 
 def test_a_job_has_the_rights_that_its_maker_has_when_it_runs(api: Api, platform: Platform, things: Things) -> None:

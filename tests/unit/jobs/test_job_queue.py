@@ -249,7 +249,8 @@ def test_a_server_that_was_away_too_long_has_lost_its_job_to_another_and_keeps_n
     assert other.attempts[0].job.attempts == 2
     other.end(0, Ended(result={"rows": 6}))
     assert jobs.get(job.id).state is JobState.SUCCEEDED
-    assert server.deployments.stopped == []
+    server.queue.stop()  # which waits for the attempt
+    assert server.deployments.stopped == [job.id]  # its own: the other server has another one
 
 
 def test_a_server_that_sleeps_and_wakes_alone_goes_on_and_starts_nothing_twice(

@@ -171,9 +171,11 @@ class JobQueue:
     def _run(self, attempt: Attempting) -> None:
         try:
             ended = attempt.run()
-            if attempt.lost:
-                return
             job = attempt.job
+            if attempt.lost:
+                if not attempt.going_down:
+                    self._stop_deployment(job)  # whoever has the job now has another one
+                return
             follows = verdict(
                 ended,
                 self._failures.get(job.id, 0),
@@ -193,14 +195,17 @@ class JobQueue:
 
     def _finish(self, job: Job, end: Finish) -> None:
         self._failures.pop(job.id, None)
-        try:
-            self._deployments.stop(job.id)
-        except BettongError as fault:  # the next start of a server stops it
-            log.warning("stop_failed job=%s reason=%s", job.id, fault)
+        self._stop_deployment(job)
         words = {JobState.SUCCEEDED: "It is done.", JobState.CANCELLED: "It was cancelled."}
         self._store.append_log(job.id, [words.get(end.state, f"It failed: {end.error}")])
         self._store.finish(job.id, job.attempts, end.state, result=end.result, error=end.error)
         log.info("job_ends job=%s state=%s", job.id, end.state)
+
+    def _stop_deployment(self, job: Job) -> None:
+        try:
+            self._deployments.stop(job.id)
+        except BettongError as fault:  # the next start of a server stops it
+            log.warning("stop_failed job=%s reason=%s", job.id, fault)
 
     def _try_again(self, job: Job, again: Again) -> None:
         """Keep the claim, unrenewed: once its lease has run out the job is claimed for the next attempt."""

@@ -16,7 +16,7 @@ from bettong.engine.codec import ARROW_STREAM
 
 router = APIRouter(prefix="/v1/api/jobs", route_class=StrictRoute, tags=["jobs"])
 
-JobId = Annotated[str, Path(max_length=64, pattern=r"^[0-9a-f-]+$")]
+JobId = Annotated[str, Path(max_length=1024, pattern=r"^[^\x00]*$")]
 _STREAM: dict[str, Any] = {"content": {ARROW_STREAM: {"schema": {"type": "string", "format": "binary"}}}}
 _ROWS: dict[int | str, dict[str, Any]] = {200: {"description": "Rows as an Arrow stream.", **_STREAM}}
 

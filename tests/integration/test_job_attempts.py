@@ -1,0 +1,260 @@
+"""One attempt at a job in a real process, between a store and a deployment that tests hold in their hand."""
+
+from __future__ import annotations
+
+import os
+import threading
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, cast
+
+import psutil
+import pytest
+from job_kit import alive, eventually
+
+from bettong.domain.jobs import Job, JobKind, JobState
+from bettong.drivers.processes import DriverProcesses
+from bettong.errors import ModelFailed, Unavailable
+from bettong.jobs import attempt as attempts
+from bettong.jobs.attempt import Attempt, Means
+from bettong.jobs.kinds import Programs
+from bettong.services.private_deployments import Serving
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from bettong.domain.ports import JobStore
+    from bettong.jobs.verdicts import Ended
+    from bettong.services.jobs import JobService
+    from bettong.services.private_deployments import PrivateDeployments
+
+KINDS = """
+import math, os, time
+
+def counts(work):
+    for n in range(1, 4):
+        work.say(f"step {n}")
+        work.report({"rows_read": n}, str(n))
+    return {"rows": 3, "mean": math.nan, "attempt": work.attempt, "environment": sorted(os.environ)}
+
+def stops(work):
+    work.report({"rows_read": 1})
+    while not work.cancelled:
+        time.sleep(0.01)
+    return {"rows": 1}
+
+def is_deaf(work):
+    work.report({"pid": os.getpid()})
+    while True:
+        time.sleep(1)
+
+def chatters(work):
+    for n in range(20):
+        work.say(f"line {n}")
+    return {}
+"""
+
+
+@dataclass
+class Store:
+    """Keeps what it is told, once it has refused as often as it is to."""
+
+    refuses: int = 0
+    progress: list[Mapping[str, Any] | None] = field(default_factory=list)
+    position: str | None = None
+    lines: list[str] = field(default_factory=list)
+
+    def report(
+        self, job_id: str, attempt: int, *, progress: Mapping[str, Any] | None = None, position: str | None = None
+    ) -> bool:
+        if self.refuses:
+            self.refuses -= 1
+            raise Unavailable("The database does not answer.")
+        self.progress.append(progress)
+        self.position = position or self.position
+        return True
+
+    def append_log(self, job_id: str, lines: list[str]) -> None:
+        self.lines += lines
+
+
+@dataclass
+class Deployments:
+    """Serves at once unless it is told what else to do."""
+
+    looks: Callable[[], Serving | None] = lambda: Serving("http://127.0.0.1:9/pipelines/none", 1)
+    started: int = 0
+
+    def start(self, job: Job) -> None:
+        self.started += 1
+
+    def serving(self, job: Job) -> Serving | None:
+        return self.looks()
+
+    def token(self, job: Job) -> str:
+        return "a-token"
+
+
+class Jobs:
+    def equipment(self, job: Job) -> dict[str, Any]:
+        return {}
+
+    def model_versions(self, job: Job) -> str:
+        return "v-1"
+
+
+@dataclass
+class Bench:
+    folder: Path
+    store: Store = field(default_factory=Store)
+    deployments: Deployments = field(default_factory=Deployments)
+
+    def attempt(self, kind: str) -> Attempt:
+        (self.folder / "kinds_for_attempts.py").write_text(KINDS)
+        drivers = DriverProcesses(cast("Any", None), cast("Any", None), cast("Any", None), ENVIRONMENT)
+        means = Means(
+            cast("JobStore", self.store),
+            cast("JobService", Jobs()),
+            cast("PrivateDeployments", self.deployments),
+            drivers,
+            Programs({JobKind.REPLAY: f"kinds_for_attempts:{kind}"}, (str(self.folder),)),
+            self.folder / "jobs",
+            self.folder / "logs",
+        )
+        request = {"pipeline_version": "pv-1"}
+        now = datetime(2026, 1, 1, tzinfo=UTC)
+        return Attempt(Job("j-1", JobKind.REPLAY, 1, "ann", request, JobState.RUNNING, now, attempts=1), means)
+
+
+class Running:
+    """An attempt in a thread."""
+
+    def __init__(self, attempt: Attempt) -> None:
+        self.attempt = attempt
+        self._ended: list[Ended] = []
+        self._thread = threading.Thread(target=lambda: self._ended.append(attempt.run()))
+        self._thread.start()
+
+    def ended(self) -> Ended:
+        self._thread.join(60)
+        assert self._ended, "the attempt did not end"
+        return self._ended[0]
+
+
+def pid_told(bench: Bench) -> int:
+    """Of the process, once it has told it."""
+    told: Mapping[str, Any] = eventually(lambda: bench.store.progress[0] if bench.store.progress else None, "it works")
+    return int(told["pid"])
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    return Bench(tmp_path)
+
+
+def test_all_that_a_kind_tells_is_kept_in_a_form_that_json_has(bench: Bench) -> None:
+    ended = bench.attempt("counts").run()
+
+    assert ended.error is None
+    assert ended.result is not None
+    assert (ended.result["rows"], ended.result["mean"], ended.stopped, ended.advanced) == (3, None, False, True)
+    assert (bench.store.progress[-1], bench.store.position) == ({"rows_read": 3}, "3")
+    assert bench.store.lines == ["Attempt 1 begins.", "step 1", "step 2", "step 3"]
+    assert not any(name.startswith("BETTONG") for name in ended.result["environment"])
+
+
+def test_what_the_store_does_not_take_just_now_it_is_given_again(bench: Bench) -> None:
+    bench.store.refuses = 1
+    running = Running(bench.attempt("stops"))
+    eventually(lambda: bench.store.progress, "the progress was kept at last")
+
+    running.attempt.cancel()
+
+    assert running.ended().result == {"rows": 1}
+    assert bench.store.progress[0] == {"rows_read": 1}
+
+
+def test_a_kind_that_is_told_stops_and_that_is_known_of_its_result(bench: Bench) -> None:
+    running = Running(bench.attempt("stops"))
+    eventually(lambda: bench.store.progress, "it works")
+
+    running.attempt.go_down()
+    ended = running.ended()
+
+    assert (ended.result, ended.stopped, ended.error) == ({"rows": 1}, True, None)
+
+
+def test_a_kind_that_does_not_stop_is_ended(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attempts, "STOP_PATIENCE_S", 0.0)
+    running = Running(bench.attempt("is_deaf"))
+    pid = pid_told(bench)
+    assert psutil.Process(pid).cmdline()[3] == "bettong.jobs._child"
+
+    running.attempt.cancel()
+    ended = running.ended()
+
+    assert (ended.result, ended.stopped) == (None, True)
+    assert not alive(pid)
+    assert bench.store.lines[-1] == "It did not stop within 0 s, and was ended."
+
+
+def test_a_job_that_another_server_has_is_ended_at_once(bench: Bench) -> None:
+    running = Running(bench.attempt("is_deaf"))
+    pid = pid_told(bench)
+
+    running.attempt.lose()
+    running.ended()
+
+    assert not alive(pid)
+
+
+def test_a_kind_that_chatters_fills_no_database(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attempts, "MOST_LINES", 5)
+
+    bench.attempt("chatters").run()
+
+    assert bench.store.lines == [
+        "Attempt 1 begins.",
+        *(f"line {n}" for n in range(4)),
+        "This attempt has said 5 lines; what it says further is left out.",
+    ]
+
+
+def test_a_job_is_cancelled_while_its_deployment_still_loads(bench: Bench) -> None:
+    asked = threading.Event()
+
+    def loading() -> None:
+        asked.set()
+
+    bench.deployments.looks = loading
+    running = Running(bench.attempt("counts"))
+    assert asked.wait(30)
+
+    running.attempt.cancel()
+
+    assert (running.ended().stopped, bench.store.progress) == (True, [])
+
+
+def test_a_deployment_that_does_not_load_ends_the_attempt_in_its_words(bench: Bench) -> None:
+    def fails() -> None:
+        raise ModelFailed("The pipeline version does not load: no module named torch")
+
+    bench.deployments.looks = fails
+
+    ended = bench.attempt("counts").run()
+
+    assert isinstance(ended.error, ModelFailed)
+    assert "no module named torch" in str(ended.error)
+
+
+def test_a_deployment_that_is_gone_is_brought_up_again(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attempts, "LOOK_AFTER_S", 0.0)
+    running = Running(bench.attempt("stops"))
+    eventually(lambda: bench.store.progress, "it works")
+
+    bench.deployments.looks = lambda: None
+    eventually(lambda: bench.deployments.started > 1, "it was started again")
+    running.attempt.cancel()
+
+    assert running.ended().result == {"rows": 1}
