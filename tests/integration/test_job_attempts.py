@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from bettong.services.jobs import JobService
     from bettong.services.private_deployments import PrivateDeployments
 
+ENVIRONMENT = {"PATH": os.environ["PATH"], "BETTONG_KEYS": "a-key-of-the-platform"}
 KINDS = """
 import math, os, time
 
