@@ -129,7 +129,10 @@ class InferenceEndpoint:
     ) -> Any:
         timeout_s = check_timeout(timeout)
         request, decode = inference.request_of(tensor, dataset, dataset_exclude, dataset_separator)
-        return self._take(self._run(request, timeout_s), decode, timeout_s)
+        result = self._run(request, timeout_s)
+        if request.instead is not None and _is_refused(result):
+            result = self._run(request.instead(), timeout_s)
+        return self._take(result, decode, timeout_s)
 
     def infer_from_file(
         self, filename: str | Path, data_format: str | None = None, timeout: int | float | None = None, **dataset: Any
@@ -148,7 +151,10 @@ class InferenceEndpoint:
     ) -> Any:
         timeout_s = check_timeout(timeout)
         request, decode = inference.request_of(tensor, dataset, dataset_exclude, dataset_separator)
-        return self._take(await self._run_async(async_client, request, timeout_s, retries), decode, timeout_s)
+        result = await self._run_async(async_client, request, timeout_s, retries)
+        if request.instead is not None and _is_refused(result):
+            result = await self._run_async(async_client, request.instead(), timeout_s, retries)
+        return self._take(result, decode, timeout_s)
 
     async def parallel_infer(
         self,
@@ -267,6 +273,10 @@ class InferenceEndpoint:
         if answer.time_ms is not None:
             self._client._last_inference_ms[self._workspace_id, self._name] = answer.time_ms
         return answer.value
+
+
+def _is_refused(result: Answer | Loss) -> bool:
+    return isinstance(result, Answer) and result.reply.status == 400
 
 
 def check_timeout(timeout: int | float | None) -> float:

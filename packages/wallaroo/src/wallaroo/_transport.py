@@ -24,7 +24,7 @@ from wallaroo.auth import Auth, NoAuth
 from wallaroo.object import CommunicationError, WallarooAPIError
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
 E = TypeVar("E", bound=WallarooAPIError)
@@ -55,11 +55,12 @@ class Loss(Enum):
 
 @dataclass(frozen=True)
 class InferenceRequest:
-    """One inference as it goes over the wire."""
+    """One inference as it goes over the wire. `instead` makes the one to send when this one is refused with 400."""
 
     content: bytes
     headers: Mapping[str, str]
     params: tuple[tuple[str, str], ...] = ()
+    instead: Callable[[], InferenceRequest] | None = None
 
 
 class Lodging(Protocol):

@@ -1,4 +1,5 @@
-"""Inference requests and answers: DataFrames as JSON records, Arrow tables as IPC files, anything else as it is."""
+"""Inference requests and answers: DataFrames as JSON records (many rows of numbers as Arrow), Arrow tables as IPC
+files, anything else as it is."""
 
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from wallaroo import _times
+from wallaroo import _numbers, _times
 from wallaroo._transport import InferenceRequest
 
 if TYPE_CHECKING:
@@ -52,14 +53,25 @@ def request_of(
         return InferenceRequest(table_to_ipc(tensor), headers, params), _decode_table
     if is_frame(tensor):
         separator = DEFAULT_SEPARATOR if dataset_separator is None else dataset_separator
-        request = InferenceRequest(frame_to_records(tensor), {"Content-Type": RECORDS}, params)
-        return request, lambda content: _decode_records(content, separator)
+        return _request_of_frame(tensor, params), lambda content: _decode_records(content, separator)
     if _is_legacy(tensor):
         return InferenceRequest(dump(tensor), {"Content-Type": CUSTOM, "Accept": CUSTOM}), _decode_legacy
     raise TypeError(
         f"infer takes rows as a pandas DataFrame or a pyarrow Table, not as {_found(tensor)}. "
         "Pass a DataFrame or an Arrow table, such as pd.DataFrame({'count': [1, 2]}), with the model's input columns."
     )
+
+
+def _request_of_frame(frame: pd.DataFrame, params: tuple[tuple[str, str], ...]) -> InferenceRequest:
+    """Many rows of numbers go as Arrow. The answer is JSON either way: the same values for one row and for many. And
+    what is refused as Arrow is judged as JSON, which carries numbers into columns of decimals and times, too."""
+
+    def as_json() -> InferenceRequest:
+        return InferenceRequest(frame_to_records(frame), {"Content-Type": RECORDS}, params)
+
+    if len(frame) >= _numbers.FROM_ROWS and (table := _numbers.table_of(frame)) is not None:
+        return InferenceRequest(table_to_ipc(table), {"Content-Type": ARROW, "Accept": RECORDS}, params, as_json)
+    return as_json()
 
 
 def _is_legacy(tensor: object) -> bool:
