@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from bettong.domain.agreement import Agreement
-from bettong.domain.logs import LogQuery
 from bettong.domain.replay_requests import ReplayRequest, fit
 from bettong.domain.replay_results import (
     AFTER,
@@ -29,24 +28,23 @@ from bettong.domain.replay_results import (
 from bettong.errors import BadInput
 from bettong.jobs.replay_answers import Asking
 from bettong.jobs.replay_files import ResultFiles
+from bettong.jobs.replay_window import dropped_names, left_of, query_of, survey_of, topics_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from numpy.typing import NDArray
 
+    from bettong.domain.logs import LogQuery
     from bettong.domain.replay_requests import Fit
     from bettong.jobs.replay_answers import Answers
     from bettong.jobs.work import Work
 
-PAGE_BYTES = 8 * 2**20  # of the log: what is in memory at once
-SURVEY_ROWS = 100_000
 MAX_FAILED = 10_000  # rows that the version answered before and does not now: enough to know
 MAX_REASONS, SHOWN_REASONS = 1_000, 20
 CANCELLED = "it was cancelled"
 CHALLENGER = "Challenger '"  # how failures of challengers begin, whose requests were answered
-_NOT_NEEDED = ("metadata.elapsed", "metadata.partition", "metadata.last_model")
-_DROPPED, _REQUEST_ID, _VERSION = "metadata.dropped", "metadata.request_id", "metadata.pipeline_version"
+_REQUEST_ID, _VERSION = "metadata.request_id", "metadata.pipeline_version"
 
 
 def replay(work: Work) -> Mapping[str, Any]:
@@ -63,7 +61,7 @@ def replay(work: Work) -> Mapping[str, Any]:
         work.say(f"Attempt {work.attempt}: the replay begins anew.")
     # What is logged meanwhile stays out: callers may be faster than a replay.
     until = min(request.window.end, datetime.now(UTC))
-    survey = _survey(work, request, until)
+    survey = survey_of(work, request, until)
     if survey.rows and not survey.fitting and survey.misfits:
         raise BadInput(
             f"None of the {survey.rows} logged rows can be replayed through version {request.pipeline_version}: "
@@ -76,68 +74,6 @@ def replay(work: Work) -> Mapping[str, Any]:
     (work.folder / STATISTICS_FILE).write_text(json.dumps(result), encoding="utf-8")
     work.say(f"{result['compared']} rows compared, {result['equal']} equal, {result['failed']} failed.")
     return result
-
-
-# --- what there is --------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class _Survey:
-    """The window before anything is sent: how many rows it has, how many fit, and why others of the answered do not."""
-
-    rows: int
-    fitting: int
-    misfits: tuple[str, ...]
-    inputs: tuple[str, ...]
-
-
-def _survey(work: Work, request: ReplayRequest, until: datetime) -> _Survey:
-    """Failures of challengers, which are not replayed, are counted too."""
-    reader = work.logs()
-    rows = fitting = 0
-    misfits: dict[str, None] = {}
-    inputs: dict[str, None] = {}
-    for topic, answered in _topics(request):
-        query: LogQuery | None = _query(topic, request, until)
-        while query is not None and _left(request, rows) > 0 and not work.cancelled:
-            query = replace(query, columns=("time",), limit=min(SURVEY_ROWS, _left(request, rows)))
-            page = reader.page(query)
-            if page.table.num_rows:
-                first = reader.page(replace(query, columns=("in", _DROPPED), limit=1)).table
-                found = fit(first.schema, _dropped_names(first), request.takes, request.keys)
-                fitting += page.table.num_rows if found.fits else 0
-                if answered and found.missing:
-                    misfits[found.problem] = None
-                inputs.update(dict.fromkeys(name for name in first.column_names if name.startswith("in.")))
-            rows += page.table.num_rows
-            query = None if page.cursor is None else replace(query, cursor=page.cursor)
-    return _Survey(rows, fitting, tuple(misfits), tuple(inputs))
-
-
-def _topics(request: ReplayRequest) -> Iterator[tuple[str, bool]]:
-    """(topic, whether its rows were answered)."""
-    yield request.topic, True
-    if request.window.failed:
-        yield request.failures_topic, False
-
-
-def _query(topic: str, request: ReplayRequest, until: datetime) -> LogQuery:
-    return LogQuery(topic, start=request.window.start, end=until, exclude=_NOT_NEEDED, max_bytes=PAGE_BYTES)
-
-
-def _left(request: ReplayRequest, read: int) -> int:
-    limit = request.window.limit
-    return 2**62 if limit is None else limit - read
-
-
-def _dropped_names(rows: pa.Table) -> list[str]:
-    """The columns that were too large for the log in some of these rows."""
-    if _DROPPED not in rows.column_names:
-        return []
-    return [name for name in pc.unique(pc.list_flatten(rows.column(_DROPPED))).to_pylist() if name is not None]
-
-
-# --- the run --------------------------------------------------------------------------------------------------------
 
 
 class _Run:
@@ -157,7 +93,7 @@ class _Run:
         """Replay the window, of which `total` rows are known; the statistics."""
         self._report(total)
         with ResultFiles(self._work.folder) as files, Asking(self._work, by_request=self._request.by_request) as asking:
-            for topic, answered in _topics(self._request):
+            for topic, answered in topics_of(self._request):
                 for rows in self._pages(topic, asking):
                     self._page(rows, answered, asking, files)
                     self._report(max(total, self._read))
@@ -174,8 +110,8 @@ class _Run:
 
     def _log_pages(self, topic: str, asking: Asking) -> Iterator[pa.Table]:
         reader = self._work.logs()
-        query: LogQuery | None = _query(topic, self._request, self._until)
-        while query is not None and (left := _left(self._request, self._read)) > 0:
+        query: LogQuery | None = query_of(topic, self._request, self._until)
+        while query is not None and (left := left_of(self._request, self._read)) > 0:
             if self._must_stop():
                 return
             page = reader.page(replace(query, limit=min(asking.rows_at_once, left)))
@@ -217,7 +153,7 @@ class _Run:
 
     def _replayable(self, rows: pa.Table) -> tuple[pa.Table, Fit]:
         """The rows that have all that the version takes, and how they go into it; others are counted."""
-        found = fit(rows.schema, _dropped_names(rows), self._request.takes, self._request.keys)
+        found = fit(rows.schema, dropped_names(rows), self._request.takes, self._request.keys)
         if found.fits:
             return rows, found
         if found.missing:
