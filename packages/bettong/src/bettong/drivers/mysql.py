@@ -9,8 +9,8 @@ from pydantic import Field
 
 from bettong.domain.drivers import Entry, ReadOrder, ReadRequest, Stage, StageResult
 from bettong.drivers import egress as reach
-from bettong.drivers import mysql_tls, sql, sql_errors
 from bettong.drivers import mysql_types as forms
+from bettong.drivers import sql, sql_errors
 from bettong.drivers.layers import climb
 from bettong.drivers.mysql_errors import KIND, NO_TLS, translated
 from bettong.drivers.server_details import ServerDetails
@@ -275,6 +275,8 @@ class MySqlDriver:
                 return f"port {details.port} is open"
 
             def shake_hands() -> str:
+                from bettong.drivers import mysql_tls
+
                 assert details.ssl != "disable"
                 return mysql_tls.shake_hands(known["target"], details.ssl, details.ssl_ca, timeout_s)
 
@@ -324,6 +326,8 @@ def _connected(details: MySqlDetails, target: reach.Target, timeout_s: float) ->
 
 def _log_in(details: MySqlDetails, target: reach.Target, timeout_s: float, *, tls: bool) -> Any:
     import pymysql
+
+    from bettong.drivers import mysql_tls
 
     context = mysql_tls.context(details.ssl, details.ssl_ca) if tls and details.ssl != "disable" else None
     connection = pymysql.Connection(
