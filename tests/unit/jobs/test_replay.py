@@ -238,9 +238,12 @@ def test_progress_has_the_rows_of_the_window_and_ends_with_all_of_them(logged: L
     assert work.reported[-1] == {"rows_read": 1_500, "rows_written": 1_500, "rows_rejected": 0, "rows_total": 1_500}
 
 
-def test_an_empty_window_is_a_result_of_nothing(logged: Logged) -> None:
+@pytest.mark.parametrize(
+    "start", [NOW + timedelta(minutes=1), datetime.now(UTC) + timedelta(days=1)], ids=["past", "future"]
+)
+def test_an_empty_window_is_a_result_of_nothing(logged: Logged, start: datetime) -> None:
     logged.by(TableRunner(first), some_rows(10))
-    work = logged.work(TableRunner(second), start=NOW + timedelta(minutes=1))
+    work = logged.work(TableRunner(second), start=start, end=start + timedelta(hours=1))
 
     result = done(work)
 
