@@ -213,7 +213,7 @@ def test_what_cannot_work_is_told_at_once_or_as_the_jobs_error(
 
     with pytest.raises(WallarooAPIError, match="source is a connection of type FILE, which cannot consume"):
         pipeline.infer_stream(files, "x", broker, "y")
-    with pytest.raises(WallarooAPIError, match="sink is a connection of type FILE, which cannot transaction"):
+    with pytest.raises(WallarooAPIError, match="sink is a connection of type FILE, which takes no messages"):
         pipeline.infer_stream(broker, orders, files, "y")
     with pytest.raises(WallarooAPIError, match="sink is the source's own topic"):
         pipeline.infer_stream(broker, orders, broker, orders)

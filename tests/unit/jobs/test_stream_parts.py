@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 from typing import TYPE_CHECKING, Any
 
 import hypothesis.strategies as st
@@ -10,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 
 from bettong.domain.drivers import Message
-from bettong.errors import BadInput, ModelFailed, Unavailable
+from bettong.errors import BadInput, ModelFailed, StorageFull, Unavailable
 from bettong.jobs.stream.blame import divided
 from bettong.jobs.stream.journal import Journal, Rate, Totals
 from bettong.jobs.stream.outage import LONGEST_PAUSE_S, LONGEST_S, Outage
@@ -80,6 +82,58 @@ def test_what_is_nobodys_fault_is_not_divided() -> None:
 
     with pytest.raises(Unavailable):
         list(divided(batch_of(1, 1), work))
+
+
+# --- what comes in --------------------------------------------------------------------------------------------------
+
+_SCHEMAS = st.sampled_from(
+    [
+        pa.schema({"x": kind})
+        for kind in (
+            pa.int32(),
+            pa.float32(),
+            pa.string(),
+            pa.bool_(),
+            pa.date32(),
+            pa.timestamp("us"),
+            pa.decimal128(9, 2),
+            pa.binary(),
+            pa.list_(pa.float32()),
+            pa.list_(pa.int8(), 2),
+            pa.struct([pa.field("a", pa.int64())]),
+        )
+    ]
+)
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["x", "a", "id"]), inner, max_size=3),
+    max_leaves=6,
+)
+_ARROW = st.binary(max_size=60).map(lambda tail: b"\xff\xff\xff\xff" + tail)
+
+
+@settings(deadline=None)
+@given(_SCHEMAS, st.lists(_JSON.map(lambda value: json.dumps(value).encode()) | st.binary(max_size=20) | _ARROW))
+def test_whatever_comes_is_taken_with_as_many_rows_as_it_has_or_refused(schema: pa.Schema, values: list[bytes]) -> None:
+    messages = [Message(value, position=f"t@{n}") for n, value in enumerate(values)]
+
+    batch, refused = MessageReader(schema, ("id",), ("key",)).read(messages)
+
+    came = [taken.message for taken in batch.taken] + [each.message for each in refused]
+    assert sorted(message.position for message in came) == sorted(message.position for message in messages)
+    assert batch.rows.num_rows == sum(taken.rows for taken in batch.taken)
+    assert batch.rows.select(schema.names).schema.equals(schema)
+    assert all(each.reason for each in refused)
+
+
+def test_a_folder_without_space_is_waited_for_as_what_is_away(tmp_path: Path) -> None:
+    journal = Journal(tmp_path)
+    full = os.open("/dev/full", os.O_RDWR)
+    journal._slots._files = [full, full]
+
+    with pytest.raises(StorageFull, match="takes no more"):
+        journal.begin([letter(1)])
+    os.close(full)
 
 
 # --- what to remember -----------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from bettong.domain.drivers import Capability
 from bettong.domain.steps import looks_at_whole_requests, parse_steps
 from bettong.domain.stream_requests import TableEnd, default_group, parse, settled
 from bettong.engine.answer import AnswerShape, Origin
+from bettong.errors import BadInput
 from bettong.services.job_orders import Order
 
 if TYPE_CHECKING:
@@ -33,7 +34,14 @@ def stream_order(asked: Mapping[str, Any], ground: Ground) -> Order:
     able = ground.drivers["sink"].capabilities if "sink" in ground.drivers else frozenset()
     group = default_group(ground.pipeline.workspace_id, ground.pipeline.name)
     request = parse({**settled(asked, able), **named}, columns, group)
-    ground.require("sink", Capability.TRANSACTION if isinstance(request.sink, TableEnd) else Capability.PRODUCE)
+    if not isinstance(request.sink, TableEnd):
+        ground.require("sink", Capability.PRODUCE)
+    elif Capability.TRANSACTION not in able:
+        kind = ground.drivers["sink"].types[0]
+        raise BadInput(
+            f"The sink is a connection of type {kind}, which takes no messages and keeps no rows in transactions.",
+            "Name a broker with a topic, or a database with a table.",
+        )
     if request.dead_letter is not None:
         ground.require("dead_letter", Capability.PRODUCE)
     return Order(request.to_document(), request.guarantee)

@@ -6,11 +6,14 @@ import hashlib
 import json
 import os
 from collections import deque
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from bettong.errors import StorageFull
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from bettong.domain.drivers import Message
@@ -45,6 +48,18 @@ def digest(message: Message) -> str:
     known = hashlib.blake2b(message.position.encode(), digest_size=8)
     known.update(b"\0" + message.value)
     return known.hexdigest()
+
+
+@contextmanager
+def space() -> Iterator[None]:
+    """Around what is written into the job's folder. Raises StorageFull, which is waited for, when it takes no more."""
+    try:
+        yield
+    except OSError as failed:
+        raise StorageFull(
+            f"The folder of the job takes no more ({failed.strerror or type(failed).__name__}).",
+            "See to the platform's disk.",
+        ) from None
 
 
 class Journal:
@@ -120,8 +135,9 @@ class _Slots:
         self._turn += 1
         data = json.dumps({"turn": self._turn, **document}).encode() + b"\n"
         file = self._files[self._turn % 2]
-        os.pwrite(file, data, 0)
-        os.ftruncate(file, len(data))
+        with space():
+            os.pwrite(file, data, 0)
+            os.ftruncate(file, len(data))
 
     def close(self) -> None:
         for file in self._files:

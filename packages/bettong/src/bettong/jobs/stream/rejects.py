@@ -10,6 +10,7 @@ import pyarrow as pa
 from bettong.domain.drivers import Capability, Message
 from bettong.errors import BadInput
 from bettong.jobs.stream.answers import ERROR, OF_JOB, OF_SOURCE, OF_VERSION
+from bettong.jobs.stream.journal import space
 from bettong.jobs.stream.sinks import tell_of_missing
 from bettong.jobs.work import REJECTS
 
@@ -102,9 +103,10 @@ class KeptRejects:
                 f"More than {self._limit} messages could not be answered, the last for this reason: {reason}",
                 "Look at the job's rejects. Name a dead-letter topic for them, or raise max_rejects.",
             )
-        if self._writer is None:
-            self._file, self._writer = self._open()
-        self._writer.write_batch(_rows(refused))
+        with space():
+            if self._writer is None:
+                self._file, self._writer = self._open()
+            self._writer.write_batch(_rows(refused))
         self._kept += len(refused)
 
     def _open(self) -> tuple[pa.NativeFile, pa.ipc.RecordBatchStreamWriter]:
