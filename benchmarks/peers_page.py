@@ -181,6 +181,7 @@ def draw(results: Results, targets: list[str]) -> None:
         "svg.fonttype": "none",
         "svg.hashsalt": "bettong",
         "font.size": 9,
+        "axes.titlesize": 9,
         "axes.spines.top": False,
         "axes.spines.right": False,
     }

@@ -52,7 +52,8 @@ def made_by(command: str) -> str:
     memory_gib = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     return (
         f"Written by `{command}` on {time.strftime('%Y-%m-%d')}: {os.cpu_count()} CPUs, {memory_gib:.0f} GiB, "
-        f"{platform.system()} {platform.release()}, Python {platform.python_version()}."
+        f"{platform.system()} {platform.release()}, Python {platform.python_version()}; a load average of "
+        f"{os.getloadavg()[1]:.1f} over the last five minutes."
     )
 
 
