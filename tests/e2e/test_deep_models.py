@@ -210,7 +210,7 @@ def test_a_torch_model_goes_from_its_file_to_answers_as_a_person_does_it(
     )
     log = "\n".join(model.get_upload_logs())
     assert model.status() == "ready", log
-    assert "Found TorchScript in model.pt." in log
+    assert "Found TorchScript in script.pt." in log
     assert "Preferring CPU builds that this machine has: torch==" in log
     assert "nvidia" not in log
 

@@ -11,6 +11,7 @@ import uv
 
 from bettong.domain.models import Framework, is_native
 from bettong.domain.tensors import GRAPH_FILE, MODEL_FILE
+from bettong.errors import BadInput
 from bettong.packaging import saved_model
 from bettong.packaging.artifact import UnpackLimits, unpack
 from bettong.packaging.environment import EnvironmentBuilder
@@ -90,8 +91,11 @@ class LocalPackager:
         way = way_of(version.framework)
         folder = self.folder_of(version)
         report(f"Artifact unpacked: {sum(1 for p in folder.rglob('*') if p.is_file())} files.")
-        for line in way.look(folder, version.framework_config).found:
-            report(line)
+        try:
+            for line in way.look(folder, version.framework_config).found:
+                report(_as_uploaded(line, folder, version.file_name))
+        except BadInput as fault:
+            raise type(fault)(_as_uploaded(fault.problem, folder, version.file_name), fault.next_step) from fault
         return folder
 
     def build(self, version: ModelVersion, folder: Path, report: Callable[[str], None]) -> Path:
@@ -181,3 +185,11 @@ class LocalPackager:
                 archive.unlink(missing_ok=True)
                 remove_tree(staged)
         return folder
+
+
+def _as_uploaded(text: str, folder: Path, file_name: str) -> str:
+    """`text` about a single file under the name that its owner gave it; it is kept under one of ours."""
+    kept = [path.name for path in folder.iterdir()]
+    if len(kept) != 1 or not (folder / kept[0]).is_file() or file_name.lower().endswith(".zip"):
+        return text
+    return text.replace(kept[0], file_name)
