@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 MOST_COUNTED = 500  # partitions whose messages are counted for browsing
 _PORT = 9092
+_PROBE_S = 3.0  # for any sign of a broker, when none was there a moment ago
 _LOOK_S = 0.5  # after which it is seen whether a login was refused
 _LONGEST_WORK_S = 3600  # between two calls of consume; then the group takes a member for dead
 _TLS = {"SSL": "verify", "SASL_SSL": "verify", "PLAINTEXT": "disable", "SASL_PLAINTEXT": "disable"}
@@ -136,7 +137,9 @@ class KafkaSource(streams.StreamSource):
                 "enable.auto.offset.store": False,
             }
             configuration = {**self._configuration, **more}
-            self._members[topic] = Member(configuration, topic, group, self._watch, self._topics, self._timeout_s)
+            self._members[topic] = Member(
+                configuration, topic, group, self._watch, lambda: self._topics(_PROBE_S), self._timeout_s
+            )
             self._groups.join(topic, group)
         return [_message(message) for message in self._members[topic].consume(max_messages, wait_s)]
 
@@ -190,10 +193,10 @@ class KafkaSource(streams.StreamSource):
                     raise sql_errors.broken(KIND) from None
                 self._producer.poll(0.1)
 
-    def _topics(self) -> Mapping[str, Any]:
+    def _topics(self, timeout_s: float | None = None) -> Mapping[str, Any]:
         """What there is, as told without asking for a name: that would make the topic in some clusters."""
         with in_our_words():
-            topics: Mapping[str, Any] = self._producer.list_topics(timeout=self._timeout_s).topics
+            topics: Mapping[str, Any] = self._producer.list_topics(timeout=timeout_s or self._timeout_s).topics
         return topics
 
     def _known(self, topic: str) -> Any:

@@ -173,7 +173,9 @@ class RedisSource(streams.StreamSource):
                 pipeline = self._client.pipeline(transaction=False)
                 for fields in entries[start : start + streams.AT_ONCE]:
                     pipeline.xadd(topic, fields, **more)
-                pipeline.execute()
+                answers = pipeline.execute(raise_on_error=False)
+                if refused := next((answer for answer in answers if isinstance(answer, Exception)), None):
+                    raise refused
 
     def close(self) -> None:
         """Leave the groups; what was not committed goes to another member at once, if the server can be told."""
@@ -370,8 +372,11 @@ def _translated(failed: BaseException) -> BettongError:
     import redis
 
     text = str(failed)
-    code = next((word for word in text.replace(":", " ").split()[:6] if word in _CODES), "")
-    if code:
+    # For some codes the library has classes, and takes them off the text.
+    kinds = {"NOPERM": redis.exceptions.NoPermissionError, "OOM": redis.exceptions.OutOfMemoryError}
+    kinds |= {"LOADING": redis.BusyLoadingError, "READONLY": redis.ReadOnlyError}
+    code = next((name for name, kind in kinds.items() if isinstance(failed, kind)), text.partition(" ")[0].rstrip(":"))
+    if code in _CODES:
         return _CODES[code]()
     if isinstance(failed, (redis.AuthenticationError, redis.exceptions.AuthorizationError)):
         return sql_errors.no_login(KIND)
