@@ -162,6 +162,24 @@ def test_going_on_behind_a_key_is_still_a_stream(case: Case) -> None:
     assert max(batch.nbytes for batch in batches) < 8 * 2**20
 
 
+@pytest.mark.parametrize("case", ["POSTGRES"], indirect=True)
+def test_a_query_with_parameters_is_still_a_stream_and_the_connection_works_on(case: Case) -> None:
+    table = case.make(pa.table({"id": range(200_000), "s": ["x" * 50] * 200_000}))
+    request = ReadRequest(f"select * from {table} where id >= $1", (10,))
+
+    with source_of(case) as source:
+        batches = list(source.read(request))
+        again = source.read(ReadRequest(f"select * from {table} where id < $1", (3,))).read_all()
+        with pytest.raises(BadInput):
+            source.read(ReadRequest(f"select nope from {table} where id < $1", (3,)))
+        empty = source.read(ReadRequest(f"select id, s from {table} where id < $1", (0,))).read_all()
+
+    assert sum(batch.num_rows for batch in batches) == 199_990
+    assert max(batch.nbytes for batch in batches) < 8 * 2**20
+    assert again.num_rows == 3
+    assert (empty.num_rows, empty.schema.names) == (0, ["id", "s"])
+
+
 @STABLE
 def test_files_give_their_rows_in_the_same_order_each_time(case: Case) -> None:
     table = case.make(pa.table({"n": range(20_000)}))

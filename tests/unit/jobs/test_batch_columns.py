@@ -3,6 +3,7 @@ row."""
 
 from __future__ import annotations
 
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 from batch_kit import batch_request, columns
 
 from bettong.errors import BadInput
-from bettong.jobs.batch.columns import ColumnPlan, list_item
+from bettong.jobs.batch.columns import ColumnPlan, list_item, tuples
 from bettong.jobs.batch.reading import Piece
 
 LINEAGE = {"job_id": "j", "pipeline_version": "p", "model_version": "m"}
@@ -152,6 +153,13 @@ def test_items_of_lists_of_each_kind_null_where_there_is_none() -> None:
     assert list_item(ragged.slice(2), 0).to_pylist() == [3, None, 4]
     assert list_item(fixed.slice(1), 1).to_pylist() == [4, None, 6]
     assert list_item(ragged.slice(0, 0), 0).to_pylist() == []
+
+
+def test_times_of_nanoseconds_are_keys_too() -> None:
+    at = pa.array([1_700_000_000_000_000_001, None], pa.timestamp("ns"))
+
+    assert tuples([at, pa.array([1, 2])], 2) == [(datetime(2023, 11, 14, 22, 13, 20), 1), (None, 2)]
+    assert tuples([], 2) == [(), ()]
 
 
 def test_keys_of_the_pipeline_go_along_when_the_source_has_them() -> None:

@@ -118,7 +118,7 @@ class ReadRequest:
 
     A source whose order is KEYS gives the rows in the order of the columns `order_by`, and with `after` only those
     behind these values of them, and those with a null among them, which are behind and before nothing. It takes texts
-    for the same only if their bytes are. Other sources ignore both.
+    for the same only if their bytes are. Other sources ignore both; only who opened a source itself asks for it.
     """
 
     query: str = ""

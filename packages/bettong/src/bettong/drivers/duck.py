@@ -34,7 +34,7 @@ _CONFIG: dict[str, Any] = {
     "python_enable_replacements": "false",
     "threads": "2",
 }
-_SORTING = {"memory_limit": "192MB"}  # the rest is sorted on disk
+_SORTING = {"memory_limit": "96MB"}  # the rest is sorted on disk
 # icu comes with the library and knows time zones. After that the door is locked: no other file, no extension and no
 # variable of ours is within reach of a query.
 _LOCK = ("LOAD icu", "SET TimeZone = 'UTC'", "SET enable_external_access = false", "SET lock_configuration = true")

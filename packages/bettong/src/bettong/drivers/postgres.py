@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+import pyarrow as pa
 from pydantic import Field
 
 from bettong.domain.drivers import Entry, ReadOrder, Stage, StageResult
@@ -20,14 +21,14 @@ from bettong.errors import BadInput
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    import pyarrow as pa
-
     from bettong.domain.drivers import Egress, ReadRequest
     from bettong.drivers.adbc import Connection
     from bettong.drivers.sql import Table
 
 BATCH_BYTES = str(4 * 2**20)  # small enough that the next one is fetched while this one is on its way
 _STAGING = "_bettong_rows"
+_CURSOR = "_bettong_cursor"
+FIRST_ROWS, MOST_ROWS = 1_000, 65_536  # of one step of the cursor
 _AFTER = "bettong.after_"  # settings of the session: values of keys
 _COLUMNS = (
     "SELECT a.attname::text AS name, format_type(a.atttypid, a.atttypmod) AS type FROM pg_attribute a "
@@ -73,9 +74,10 @@ class PostgresSource(SqlSink):
             text = text.rstrip().rstrip(";")
         described = self._connection.schema_of(text)
         query = forms.plain_query(text, described, self._details.numeric, self._order(described, request))
-        rows = self._connection.query(
-            query, request.parameters, **{"adbc.postgresql.batch_size_hint_bytes": BATCH_BYTES}
-        )
+        if request.parameters:
+            rows = self._fetched(query, request.parameters)
+        else:
+            rows = self._connection.query(query, (), **{"adbc.postgresql.batch_size_hint_bytes": BATCH_BYTES})
         return forms.with_decimals(rows, described, self._details.numeric)
 
     def browse(self, path: str) -> list[Entry]:
@@ -184,6 +186,30 @@ class PostgresSource(SqlSink):
             )
         after = [f"current_setting('{_AFTER}{n}'){kind}" for n, kind in enumerate(types)]
         return sql.in_order([f"q.c{place}" for place in places], after if request.after else (), request.limit)
+
+    def _fetched(self, query: str, parameters: tuple[Any, ...]) -> pa.RecordBatchReader:
+        """The rows of a query with parameters, by a cursor: ADBC takes the whole result of one at once."""
+        stack = ExitStack()
+        with ExitStack() as failing:
+            failing.callback(stack.close)
+            stack.enter_context(self._connection.transaction())
+            self._connection.execute(f"DECLARE {_CURSOR} NO SCROLL CURSOR FOR {query}", parameters)
+            first = self._fetch(FIRST_ROWS)
+            failing.pop_all()
+
+        def batches() -> Iterator[pa.RecordBatch]:
+            rows = first
+            with stack:
+                while rows.num_rows:
+                    yield from rows.to_batches()
+                    row_bytes = max(1.0, rows.nbytes / rows.num_rows)
+                    rows = self._fetch(max(1, min(MOST_ROWS, int(int(BATCH_BYTES) / row_bytes))))
+
+        return pa.RecordBatchReader.from_batches(first.schema, batches())
+
+    def _fetch(self, rows: int) -> pa.Table:
+        fetch = f"FETCH FORWARD {rows:d} FROM {_CURSOR}"
+        return self._connection.query(fetch, (), **{"adbc.postgresql.use_copy": "false"}).read_all()
 
     def _plan(self, table: Table, schema: pa.Schema) -> forms.Plan:
         there = self._connection.schema_of(f"SELECT {sql.listed(schema.names)} FROM {sql.quoted(table)}")

@@ -141,7 +141,7 @@ def tuples(columns: Sequence[Any], count: int) -> list[tuple[Any, ...]]:
     """The rows of columns as tuples; without a column, as many empty ones."""
     if not columns:
         return [()] * count
-    return list(zip(*(column.to_pylist() for column in columns), strict=True))
+    return list(zip(*(_in_microseconds(column).to_pylist() for column in columns), strict=True))
 
 
 def list_item(column: Any, item: int) -> Any:
@@ -159,6 +159,13 @@ def list_item(column: Any, item: int) -> Any:
     if column.null_count:
         there &= column.is_valid().to_numpy(zero_copy_only=False)
     return column.values.take(pa.array(np.where(there, starts + item, 0), mask=~there))
+
+
+def _in_microseconds(column: Any) -> Any:
+    """Times as Python has them: it knows nothing shorter."""
+    if types.is_timestamp(column.type) and column.type.unit == "ns":
+        return column.cast(pa.timestamp("us", column.type.tz), safe=False)
+    return column
 
 
 def _exactly(column: Any, schema: pa.Schema, at: int) -> Any:

@@ -8,6 +8,7 @@ import pyarrow as pa
 
 from bettong.domain.drivers import Readable, ReadRequest, WriteMode, WriteRequest
 from bettong.errors import BadInput, BettongError
+from bettong.jobs.batch.columns import tuples
 from bettong.jobs.batch.positions import Position
 from bettong.jobs.batch.rejects import Reject
 
@@ -130,7 +131,7 @@ class Writer:
         whole = start + rows == answered.rows.num_rows
         end = answered.end if whole else int(answered.at[start + rows])
         part = answered.rows.slice(start, rows)
-        keys = tuple(part.column(key.name)[rows - 1].as_py() for key in self._keys) or None
+        keys = tuples([part.column(key.name).slice(rows - 1) for key in self._keys], 1)[0] or None
         after = self._moved(rows=end, written=rows, keys=keys)
         try:
             sink.write_batch(request, part, checkpoint, after.encode([key.type for key in self._keys]))
