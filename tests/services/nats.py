@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import nats
+from nats.js.api import ConsumerConfig
 from services.place import environment
 from services.running import free_port, serving
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Coroutine, Iterator
 
 USER, PASSWORD = "bettong", "s3cr€t & long/enough?"
 
@@ -30,13 +31,20 @@ class NatsServer:
 
     def make(self, stream: str, *subjects: str) -> None:
         """An empty stream; without subjects, of one that is called as it is."""
+        self._ask(lambda jetstream: jetstream.add_stream(name=stream, subjects=list(subjects) or [stream]))
 
-        async def work() -> None:
+    def make_consumer(self, stream: str, name: str, *, ack_wait_s: float) -> None:
+        """A durable one, of all subjects of a stream that has one subject called as it is."""
+        wanted = ConsumerConfig(durable_name=name, ack_wait=ack_wait_s, filter_subject=stream)
+        self._ask(lambda jetstream: jetstream.add_consumer(stream, wanted))
+
+    def _ask(self, work: Callable[[Any], Coroutine[Any, Any, object]]) -> None:
+        async def asked() -> None:
             client: Any = await nats.connect(f"nats://127.0.0.1:{self.port}", user=USER, password=PASSWORD)
-            await client.jetstream().add_stream(name=stream, subjects=list(subjects) or [stream])
+            await work(client.jetstream())
             await client.close()
 
-        asyncio.run(work())
+        asyncio.run(asked())
 
 
 @contextmanager

@@ -115,6 +115,19 @@ def test_a_group_that_nats_cannot_have_is_refused(nats_broker: Broker) -> None:
         source.consume(nats_broker.topic(), "a.b", max_messages=1, wait_s=0)
 
 
+def test_a_consumer_that_was_made_by_others_is_told_as_often_as_it_wants_that_a_member_lives(
+    nats_broker: Broker, nats_server: NatsServer
+) -> None:
+    topic = nats_broker.topic()
+    nats_server.make_consumer(topic, "shared", ack_wait_s=4.0)
+    with nats_broker.open(redeliver_after_s=9) as slow, nats_broker.open() as eager:
+        slow.produce(topic, numbered(3))
+        got = take(slow, topic, "shared", at_least(3), commit=False)
+
+        assert list(eager.consume(topic, "shared", max_messages=10, wait_s=10.0)) == []
+        slow.commit(got)
+
+
 def test_what_a_header_cannot_hold_is_refused_or_escaped(nats_broker: Broker) -> None:
     topic = nats_broker.topic()
     with nats_broker.open() as source:

@@ -79,6 +79,7 @@ class NatsSource(streams.StreamSource):
         self._groups = streams.OneGroup()
         self._pulls: dict[str, Any] = {}
         self._given: dict[str, Any] = {}  # position -> nats-py's message
+        self._patience_s: float = details.redeliver_after_s  # of the least patient consumer
 
     def browse(self, path: str) -> list[Entry]:
         return list(self._run(lambda: self._groups_of(path) if path else self._streams()))
@@ -230,6 +231,7 @@ class NatsSource(streams.StreamSource):
                 f"The consumer '{group}' of stream '{stream}' is there already, for something else.",
                 "Take another name for the group.",
             )
+        self._patience_s = min(self._patience_s, float(known.config.ack_wait or self._patience_s))
         return await self._jetstream.pull_subscribe_bind(consumer=group, stream=stream)
 
     async def _pulled(self, pull: Any, size: int, wait_s: float) -> list[Any]:
@@ -271,7 +273,7 @@ class NatsSource(streams.StreamSource):
 
     async def _beat(self) -> None:
         while True:
-            await asyncio.sleep(self._details.redeliver_after_s / 3)
+            await asyncio.sleep(self._patience_s / 3)
             for message in list(self._given.values()):
                 with suppress(Exception):  # whoever consumes or commits next is told what is wrong
                     await message.in_progress()
