@@ -160,6 +160,8 @@ def section(rows: int, lines: list[tuple[str, dict[str, Any], Watched]]) -> str:
         [
             "## Batch inference from table to table",
             "",
+            f"{report.made_by(COMMAND)} Timings on shared machines are noisy: each round has a line of its own.",
+            "",
             f"{rows:,} rows of 18 numbers through a small ONNX model, PostgreSQL to PostgreSQL with keys: exactly",
             "once, a checkpoint with each batch. Database, model and job share the machine's processors.",
             "",
