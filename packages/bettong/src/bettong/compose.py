@@ -40,7 +40,6 @@ log = logging.getLogger("bettong.compose")
 
 WATCH_EVERY_S = 5.0
 MAINTAIN_EVERY_S = 60.0
-MAINTAIN_NICENESS = 10  # inference first; a tenth of a busy processor still compacts more than most pipelines log
 BOUND_TEXT_LOGS_EVERY_S = 10.0
 MAX_DESCRIPTORS = 65536
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
@@ -365,7 +364,6 @@ def build(settings: Settings, nursery: Nursery, *, url: str, instance: str, star
                 home / "logs", time.time(), settings.log.bytes_per_topic, settings.log.days, rest=courtesy.rest
             ),
             every_s=MAINTAIN_EVERY_S,
-            niceness=MAINTAIN_NICENESS,
         ),
         Loop("text-logs", lambda: bound(home), every_s=BOUND_TEXT_LOGS_EVERY_S),
     )

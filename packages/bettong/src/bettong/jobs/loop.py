@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
-import sys
 import threading
 from typing import TYPE_CHECKING
 
@@ -18,11 +16,10 @@ class Loop:
     """Runs `work` in a thread of its own: at the start, whenever it is woken, and every `every_s` seconds.
 
     An error in `work` is logged and does not end the loop: the next round may work. `work` is never run twice at once.
-    `niceness` above 0 lets everybody else have the processor first, where the system knows that of a thread.
     """
 
-    def __init__(self, name: str, work: Callable[[], object], *, every_s: float, niceness: int = 0) -> None:
-        self._work, self._every_s, self._niceness = work, every_s, niceness
+    def __init__(self, name: str, work: Callable[[], object], *, every_s: float) -> None:
+        self._work, self._every_s = work, every_s
         self._wake = threading.Event()
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name=f"bettong-{name}", daemon=True)
@@ -43,8 +40,6 @@ class Loop:
         return not self._thread.is_alive()
 
     def _run(self) -> None:
-        if self._niceness and sys.platform == "linux":  # elsewhere the number of a thread is none of a process
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), self._niceness)
         while not self._stopping:
             self._wake.clear()
             try:
