@@ -163,24 +163,15 @@ def _mb(size: float) -> str:
 
 def plot(found: dict[str, Points]) -> None:
     """Six small plots in one file, whose text stays text and whose bytes are the same for the same figures."""
-    import matplotlib as mpl
-
-    mpl.use("svg")
     import matplotlib.pyplot as plt
 
-    plain: Any = {
-        "svg.fonttype": "none",
-        "svg.hashsalt": "bettong",
-        "font.size": 9,
-        "axes.titlesize": 9,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
+    lined = {
         "axes.grid": True,
         "grid.color": "#dddddd",
         "lines.marker": "o",
         "lines.markersize": 4,
     }
-    with plt.rc_context(plain):
+    with plt.rc_context(report.PLOTS | lined):
         figure, axes = plt.subplots(2, 3, figsize=(11, 6.2), layout="constrained")
         rows, columns, models, replicas, pipelines, log = axes.flat
         for ax, name, title in (

@@ -172,20 +172,9 @@ def _ratios(results: Results, cells: list[tuple[str, int]]) -> list[list[str]]:
 
 def draw(results: Results, targets: list[str]) -> None:
     """A small plot per cell: a bar per server, at the higher number of connections."""
-    import matplotlib as mpl
-
-    mpl.use("svg")
     import matplotlib.pyplot as plt
 
-    plain: Any = {
-        "svg.fonttype": "none",
-        "svg.hashsalt": "bettong",
-        "font.size": 9,
-        "axes.titlesize": 9,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-    }
-    with plt.rc_context(plain):
+    with plt.rc_context(report.PLOTS):
         figure, axes = plt.subplots(2, 3, figsize=(11, 6), layout="constrained", sharey=True)
         for ax, (cell, title) in zip(axes.flat, CELLS.items(), strict=True):
             concs = [key[2] for key in results if key[1] == cell]

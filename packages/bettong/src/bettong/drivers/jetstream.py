@@ -7,13 +7,14 @@ import re
 import time
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, ClassVar
-from urllib.parse import quote_from_bytes, unquote, unquote_to_bytes, urlsplit
+from urllib.parse import quote_from_bytes, unquote_to_bytes
 
 from pydantic import AliasChoices, Field, SecretStr, model_validator
 
 from bettong.domain.drivers import Entry, Message
 from bettong.drivers import egress as reach
 from bettong.drivers import streams
+from bettong.drivers.server_uri import beside, uri_of
 from bettong.errors import BadInput, BettongError
 
 if TYPE_CHECKING:
@@ -49,21 +50,12 @@ class NatsDetails(streams.StreamDetails):
     @model_validator(mode="before")
     @classmethod
     def _from_uri(cls, values: Any) -> Any:
-        uri = next((values[name] for name in ("uri", "url", "servers") if values.get(name)), None)
-        if not isinstance(uri, str):
+        example = "nats://user:password@host:4222"
+        if (uri := uri_of(values, ("uri", "url", "servers"), ("nats", "tls"), example)) is None:
             return values
-        try:
-            parts = urlsplit(uri)
-            port = parts.port
-        except ValueError:
-            parts, port = urlsplit(""), None
-        if parts.scheme not in ("nats", "tls") or not parts.hostname:
-            raise ValueError("'uri' is not like nats://user:password@host:4222")
-        user, password = unquote(parts.username or ""), unquote(parts.password or "")
-        login = {"user": user, "password": password} if password else {"token": user}
-        tls = "verify" if parts.scheme == "tls" else ""
-        found = {"host": parts.hostname, "port": port, "ssl": tls, **login}
-        return {**{name: value for name, value in found.items() if value}, **values}
+        login = {"user": uri.user, "password": uri.password} if uri.password else {"token": uri.user}
+        tls = "verify" if uri.scheme == "tls" else ""
+        return beside({"host": uri.host, "port": uri.port, "ssl": tls, **login}, values)
 
 
 class NatsSource(streams.StreamSource):

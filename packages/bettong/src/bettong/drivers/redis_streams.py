@@ -6,7 +6,6 @@ import threading
 import time
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, ClassVar
-from urllib.parse import unquote, urlsplit
 from uuid import uuid4
 
 from pydantic import AliasChoices, Field, SecretStr, model_validator
@@ -14,6 +13,7 @@ from pydantic import AliasChoices, Field, SecretStr, model_validator
 from bettong.domain.drivers import Entry, Message
 from bettong.drivers import egress as reach
 from bettong.drivers import sql_errors, streams
+from bettong.drivers.server_uri import beside, uri_of
 from bettong.errors import BadInput, BettongError, Unavailable
 
 if TYPE_CHECKING:
@@ -48,25 +48,12 @@ class RedisDetails(streams.StreamDetails):
     @model_validator(mode="before")
     @classmethod
     def _from_uri(cls, values: Any) -> Any:
-        uri = next((values[name] for name in ("uri", "url") if values.get(name)), None)
-        if not isinstance(uri, str):
+        example = "redis://user:password@host:6379/0"
+        if (uri := uri_of(values, ("uri", "url"), ("redis", "rediss"), example)) is None:
             return values
-        try:
-            parts = urlsplit(uri)
-            port = parts.port
-        except ValueError:
-            parts, port = urlsplit(""), None
-        if parts.scheme not in ("redis", "rediss") or not parts.hostname:
-            raise ValueError("'uri' is not like redis://user:password@host:6379/0")
-        found = {
-            "host": parts.hostname,
-            "port": port,
-            "user": unquote(parts.username or ""),
-            "password": unquote(parts.password or ""),
-            "database": parts.path.strip("/"),
-            "ssl": "verify" if parts.scheme == "rediss" else "",
-        }
-        return {**{name: value for name, value in found.items() if value}, **values}
+        tls = "verify" if uri.scheme == "rediss" else ""
+        login = {"user": uri.user, "password": uri.password}
+        return beside({"host": uri.host, "port": uri.port, **login, "database": uri.path, "ssl": tls}, values)
 
 
 class RedisSource(streams.StreamSource):

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
-from urllib.parse import parse_qsl, unquote, urlsplit
 
 from pydantic import AliasChoices, Field, SecretStr, model_validator
 
 from bettong.drivers.details import Details
+from bettong.drivers.server_uri import beside, uri_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,22 +32,8 @@ class ServerDetails(Details):
     @model_validator(mode="before")
     @classmethod
     def _from_uri(cls, values: Any) -> Any:
-        uri = next((values[name] for name in ("uri", "url", "dsn") if values.get(name)), None)
-        if not isinstance(uri, str):
+        example = f"{cls.schemes[0]}://user:password@host/database"
+        if (uri := uri_of(values, ("uri", "url", "dsn"), cls.schemes, example)) is None:
             return values
-        try:
-            parts = urlsplit(uri)
-            port = parts.port
-        except ValueError:
-            parts, port = urlsplit(""), None
-        if parts.scheme not in cls.schemes or not parts.hostname:
-            raise ValueError(f"'uri' is not like {cls.schemes[0]}://user:password@host/database")
-        found = {
-            "host": parts.hostname,
-            "port": port,
-            "user": unquote(parts.username or ""),
-            "password": unquote(parts.password or ""),
-            "database": unquote(parts.path.removeprefix("/")),
-            **dict(parse_qsl(parts.query)),
-        }
-        return {**{name: value for name, value in found.items() if value}, **values}
+        login = {"user": uri.user, "password": uri.password}
+        return beside({"host": uri.host, "port": uri.port, **login, "database": uri.path, **uri.options}, values)
