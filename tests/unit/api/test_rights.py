@@ -73,6 +73,7 @@ NAMING: dict[str, Callable[[Things], Things]] = {
     "/connections/update": lambda t: {"id": t["connection"], "details": {"password": "*****"}},
     "/connections/rotate": lambda t: {"id": t["connection"], "details": {"password": "x"}},
     "/connections/masked": lambda t: {"id": t["connection"]},
+    "/connections/export": lambda t: {"workspace_id": t["workspace"]},
     "/connections/versions": lambda t: {"id": t["connection"]},
     "/connections/rollback": lambda t: {"id": t["connection"], "version": 1},
     "/connections/purge": lambda t: {"id": t["connection"]},

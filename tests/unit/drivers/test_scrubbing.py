@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import html
 import json
 from urllib.parse import quote, quote_plus
 
@@ -32,6 +33,10 @@ def scrubber(*secrets: str) -> Scrubber:
         json.dumps(SECRET, ensure_ascii=False)[1:-1],
         repr(SECRET)[1:-1],
         base64.b64encode(SECRET.encode()).decode().rstrip("="),
+        base64.urlsafe_b64encode(SECRET.encode()).decode().rstrip("="),
+        quote(SECRET).replace("%C3%A4", "%c3%a4").replace("%2B", "%2b").replace("%5C", "%5c"),
+        json.dumps(json.dumps(SECRET))[3:-3],
+        html.escape(SECRET),
     ],
 )
 def test_every_spelling_is_masked(spelled: str) -> None:
@@ -42,13 +47,24 @@ def test_every_spelling_is_masked(spelled: str) -> None:
     assert clean.endswith(" after")
 
 
-@given(before=st.text(max_size=9), after=st.text(max_size=9))
-def test_a_secret_within_a_longer_base64_text_is_torn(before: str, after: str) -> None:
-    login = base64.b64encode(f"{before}{SECRET * 2}{after}".encode()).decode()
+@given(
+    secret=st.text(min_size=5, max_size=24).filter(lambda text: len(text.strip()) >= 5 and len(text.splitlines()) == 1),
+    before=st.binary(max_size=9),
+    after=st.binary(max_size=9),
+)
+def test_a_secret_of_any_length_that_counts_is_found_within_a_longer_base64_text(
+    secret: str, before: bytes, after: bytes
+) -> None:
+    for encode in (base64.b64encode, base64.urlsafe_b64encode):
+        login = encode(before + secret.encode() + after).decode()
 
-    clean = scrubber(SECRET * 2).clean(login)
+        assert MASK in scrubber(secret).clean(login)
 
-    assert MASK in clean
+
+@given(short=st.text(max_size=4), text=st.text(max_size=60))
+def test_a_value_shorter_than_five_characters_is_never_a_pattern(short: str, text: str) -> None:
+    assert scrubber(short, f"  {short}\n", "").clean(text) == text
+    assert scrubber(short).clean(quote(short) + json.dumps(short)) == quote(short) + json.dumps(short)
 
 
 def test_short_values_are_no_patterns_and_lines_are_masked_one_by_one() -> None:

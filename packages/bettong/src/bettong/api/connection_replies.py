@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from bettong.domain.drivers import DriverInfo, Entry, TestReport
     from bettong.domain.identity import AuditEvent
     from bettong.domain.jobs import Job
-    from bettong.services.connection_versions import Rotation, UsedBy, Version
+    from bettong.services.connection_versions import Exported, Rotation, UsedBy, Version
 
     Record = dict[str, Any]
 
@@ -86,6 +86,24 @@ class Versions(Reply):
 
 class MaskedDetails(Reply):
     details: dict[str, Any]
+
+
+class DeclarationRecord(Reply):
+    name: str
+    type: str
+    use_only: bool
+    workspace_names: list[str]
+    details: dict[str, Any]
+
+
+class LeftOut(Reply):
+    name: str
+    why: str
+
+
+class Exports(Reply):
+    connections: list[DeclarationRecord]
+    left_out: list[LeftOut]
 
 
 class Purged(Reply):
@@ -177,6 +195,22 @@ def versions(kept: list[Version]) -> Record:
             }
             for v in kept
         ]
+    }
+
+
+def exports(exported: Exported) -> Record:
+    return {
+        "connections": [
+            {
+                "name": d.name,
+                "type": d.type,
+                "use_only": d.use_only,
+                "workspace_names": list(d.workspaces),
+                "details": dict(d.details),
+            }
+            for d in exported.declared
+        ],
+        "left_out": [{"name": name, "why": why} for name, why in exported.left_out.items()],
     }
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
-from bettong.api.requests import Body, Name, Text
+from bettong.api.requests import Body, Id, Name, Text
 from bettong.errors import BadInput
 
 if TYPE_CHECKING:
@@ -83,6 +83,10 @@ class Rollback(Which):
 
 class Audit(Which):
     limit: Annotated[int, Field(ge=1, le=10_000)] = 100
+
+
+class Export(Body):
+    workspace_id: Id | None = Field(None, description="Only those that are linked to it.")
 
 
 class UseOnly(Which):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bettong.cli.calls import Server, Teaching
+from bettong.cli.declared import export_connections, import_connections
 from bettong.cli.details_in import read_details
 from bettong.cli.tables import show_table
 
@@ -33,6 +34,10 @@ def connections() -> None:
     bettong connections test warehouse
     bettong connections preview warehouse sales.daily
     """
+
+
+connections.add_command(export_connections)
+connections.add_command(import_connections)
 
 
 @connections.command("list")

@@ -27,11 +27,13 @@ def read_details(place: str | None, driver: Mapping[str, Any] | None, *, change:
     """
     if place is None and sys.stdin.isatty():
         return _ask(driver, change=change)
-    text = sys.stdin.read() if place in (None, "-") else _file(str(place))
-    return _parsed(text)
+    return _parsed(text_from("-" if place is None else place))
 
 
-def _file(place: str) -> str:
+def text_from(place: str) -> str:
+    """The text of a file, or of standard input for `-`."""
+    if place == "-":
+        return sys.stdin.read()
     if place.lstrip().startswith("{"):
         fail("Details do not go on the command line: others can read it there. Put them into a file, or pipe them in.")
     try:
@@ -62,7 +64,7 @@ def _ask(driver: Mapping[str, Any] | None, *, change: bool) -> dict[str, Any]:
                 break
             click.echo(f"'{name}' is needed.", err=True)
         if text:
-            asked[name] = _typed(text, field)
+            asked[name] = typed(text, field)
     return asked
 
 
@@ -76,7 +78,7 @@ def _parsed(text: str) -> dict[str, Any]:
     return details
 
 
-def _typed(text: str, field: Mapping[str, Any]) -> Any:
+def typed(text: str, field: Mapping[str, Any]) -> Any:
     """What was typed as the field's own kind; a reference is an object, and a text that is no number stays a text."""
     kinds = {field.get("type"), *(option.get("type") for option in field.get("anyOf", ()))}
     if text.startswith('{"$secret"') or kinds & {"integer", "number", "boolean", "object", "array"}:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import html
 import json
 import re
 from typing import TYPE_CHECKING
@@ -13,6 +14,9 @@ if TYPE_CHECKING:
 
 MASK = "*****"
 SHORTEST = 5  # a shorter one would tear words apart and could be read off the holes
+
+_PERCENT = re.compile("%[0-9A-F]{2}")
+_URL_SAFE = str.maketrans("+/", "-_")
 
 
 class Scrubber:
@@ -37,19 +41,19 @@ class Scrubber:
 
 
 def _spellings(secret: str) -> set[str]:
-    escaped = (json.dumps(secret, ensure_ascii=flag)[1:-1] for flag in (True, False))
-    # base64 of a longer text that holds the secret shows a middle part that depends on where it starts: three of them.
-    encoded = secret.encode()
-    cores = {base64.b64encode(b"\0" * shift + encoded).decode()[4 if shift else 0 : -4] for shift in range(3)}
-    whole = base64.b64encode(encoded).decode().rstrip("=")
-    safe = {core for core in cores if len(core) >= 2 * SHORTEST}
-    return {
-        secret,
-        quote(secret, safe=""),
-        quote(secret),
-        quote_plus(secret),
-        repr(secret)[1:-1],
-        whole,
-        *escaped,
-        *safe,
-    }
+    json_forms = {json.dumps(secret, ensure_ascii=flag)[1:-1] for flag in (True, False)}
+    twice = {json.dumps(form)[1:-1] for form in json_forms}  # JSON as a text within JSON
+    in_urls = {quote(secret, safe=""), quote(secret), quote_plus(secret)}
+    small = {_PERCENT.sub(lambda code: code[0].lower(), form) for form in in_urls}
+    in_html = {html.escape(secret), html.escape(secret, quote=False)}
+    return {secret, repr(secret)[1:-1], *json_forms, *twice, *in_urls, *small, *in_html, *_in_base64(secret.encode())}
+
+
+def _in_base64(secret: bytes) -> set[str]:
+    """What a longer base64 text that holds the secret shows of it, wherever in it the secret starts: the characters
+    that nothing else has a part in."""
+    forms = {base64.b64encode(secret).decode().rstrip("=")}
+    for shift in range(3):
+        encoded = base64.b64encode(bytes(shift) + secret).decode()
+        forms.add(encoded[-(-8 * shift // 6) : 8 * (shift + len(secret)) // 6])
+    return forms | {form.translate(_URL_SAFE) for form in forms}

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from dataclasses import replace as dataclass_replace
 from typing import TYPE_CHECKING, Any
 
+from bettong.domain.declarations import Declaration, held_back
 from bettong.domain.details import Changes, changed, difference, masked, replaced
 from bettong.errors import BadInput, Unavailable
 from bettong.secrets.details import seal_details
 from bettong.services.connection_use import TEST_TIMEOUT_S
-from bettong.services.connections import to_bytes
+from bettong.services.connections import owns, to_bytes
 from bettong.services.workspaces import scope_of
 
 if TYPE_CHECKING:
@@ -48,6 +49,14 @@ class Rotation:
 
 
 @dataclass(frozen=True, slots=True)
+class Exported:
+    """Connections as declarations, and why others were left out: a sentence by name."""
+
+    declared: tuple[Declaration, ...]
+    left_out: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
 class UsedBy:
     """Where a connection is used. The caller is told names of what they may see, and how much more there is."""
 
@@ -58,7 +67,8 @@ class UsedBy:
 
 
 class ConnectionVersions:
-    """All but `used_by` is for who may edit the connection: else Forbidden, or NotFound for who may not see it."""
+    """All but `used_by` and `export` is for who may edit the connection: else Forbidden, or NotFound where it may not
+    be seen."""
 
     def __init__(
         self,
@@ -76,6 +86,33 @@ class ConnectionVersions:
         """The details with every value masked, to be filled in and sent back."""
         connection = self._connections.editable(principal, connection_id)
         return masked(self._connections.opened(self._store.sealed(connection.id)))
+
+    def export(self, principal: Principal, workspace_id: int | None = None) -> Exported:
+        """The connections that the caller sees, or those of a workspace, without a secret: of types that have a driver
+        the fields that it knows and does not call secret, and references; all else is masked. One that the caller may
+        not edit, or that no key opens, is left out. Each export is in the audit.
+
+        Raises:
+            NotFound: the caller may not see the workspace.
+        """
+        declared, left_out = [], {}
+        for connection in self._connections.all(principal, workspace_id):
+            if not owns(principal, connection):
+                left_out[connection.name] = (
+                    f"You may use connection '{connection.name}'; its creator and administrators may export it."
+                )
+                continue
+            try:
+                details = self._connections.opened(self._store.sealed(connection.id))
+            except Unavailable as locked:
+                left_out[connection.name] = str(locked)
+                continue
+            self._connections.record(principal, "connection.export", connection)
+            shown = held_back(details, self._plain_fields(connection.type))
+            declared.append(
+                Declaration(connection.name, connection.type, shown, connection.use_only, connection.workspace_names)
+            )
+        return Exported(tuple(declared), left_out)
 
     def update(
         self,
@@ -175,6 +212,16 @@ class ConnectionVersions:
             jobs=tuple(visible[:limit]),
             hidden_jobs=len(jobs) - len(visible),
         )
+
+    def _plain_fields(self, kind: str) -> frozenset[str]:
+        """The fields of a type that its driver knows and does not call secret; none without a driver."""
+        try:
+            driver = self._drivers.info(kind)
+        except Unavailable:  # a driver of others that does not import: nobody says what is secret
+            return frozenset()
+        if driver is None:
+            return frozenset()
+        return frozenset(driver.details_schema.get("properties", {})) - frozenset(driver.secret_fields)
 
     def _tried(
         self, connection: Connection, details: Mapping[str, Any], remove: Iterable[str], replace: bool

@@ -6,7 +6,7 @@ from bettong.api import connection_replies as replies
 from bettong.api.answers import Answer
 from bettong.api.arrow_streams import apart
 from bettong.api.auth import Caller, Uses
-from bettong.api.connection_requests import Audit, Rollback, Rotate, Update, UseOnly, Which
+from bettong.api.connection_requests import Audit, Export, Rollback, Rotate, Update, UseOnly, Which
 from bettong.api.replies import ConnectionRecord
 from bettong.api.strict_json import StrictRoute
 from bettong.api.wire import connection_record
@@ -40,6 +40,13 @@ def masked(caller: Caller, services: Uses, body: Which) -> Answer:
     """A form to fill in: what is left masked stays as it is when it is sent to update or rotate."""
     connection = body.found(caller, services.connections)
     return Answer({"details": services.connection_versions.shown(caller, connection.id)})
+
+
+@router.post("/export", summary="Connections without their secrets", response_model=replies.Exports)
+def export(caller: Caller, services: Uses, body: Export) -> Answer:
+    """Of types with a driver the fields that are not secret, and references; `*****` for all else. Those that the
+    caller may not edit, or that no key opens, are named with the reason."""
+    return Answer(replies.exports(services.connection_versions.export(caller, body.workspace_id)))
 
 
 @router.post("/versions", summary="The versions of the details", response_model=replies.Versions)
