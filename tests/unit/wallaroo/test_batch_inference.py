@@ -88,6 +88,8 @@ def test_all_that_can_be_said_is_sent(
 def test_a_text_for_a_list_and_a_name_for_a_connection_are_caught_here(pipeline: Pipeline, shop: Connection) -> None:
     with pytest.raises(TypeError, match=r"keys is a text. Pass a list: keys=\['id'\]"):
         pipeline.infer_batch(source=shop, sink=shop, table="t", keys="id")
+    with pytest.raises(TypeError, match=r"map is of type list\. Pass a dict"):
+        pipeline.infer_batch(source=shop, query="daily", sink=shop, table="t", map=["count"])  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="sink is of type str"):
         pipeline.infer_batch(source=shop, sink="warehouse", table="t")  # type: ignore[arg-type]
 

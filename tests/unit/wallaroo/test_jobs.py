@@ -8,6 +8,7 @@ import pyarrow as pa
 import pytest
 from unit.wallaroo.stub import CREATED, UUIDS, Reply, StubPlatform, error
 
+from wallaroo._wait import Clock, Screen
 from wallaroo.job import Job, JobProgress
 from wallaroo.object import CommunicationError, EntityNotFoundError, JobError, WaitForError
 
@@ -98,11 +99,13 @@ def test_a_wait_that_is_too_short_says_so_and_leaves_the_job_alone(
 
 
 def test_a_platform_that_restarts_meanwhile_is_waited_for_and_one_that_is_gone_is_not(
-    job: Job, platform: StubPlatform, clock: FakeClock
+    job: Job, platform: StubPlatform, clock: FakeClock, capsys: pytest.CaptureFixture[str]
 ) -> None:
     away = [error(503, "Starting."), Reply(hang_up=True)]
     platform.on(f"{ROOT}/{ID}", *says(record()), *away, *says(record("succeeded", 200)))
     assert job.wait().state() == "succeeded"
+
+    assert "The platform does not answer; waiting for it" in capsys.readouterr().out
 
     gone = Job(job._client, {"id": ID})
     platform.on(f"{ROOT}/{ID}", Reply(hang_up=True))
@@ -110,6 +113,44 @@ def test_a_platform_that_restarts_meanwhile_is_waited_for_and_one_that_is_gone_i
     with pytest.raises(CommunicationError):
         gone.wait()
     assert 120 <= clock.now_s() - began_s < 130
+
+
+def test_an_interrupted_wait_leaves_the_job_alone_and_says_how_to_find_it(
+    job: Job, platform: StubPlatform, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    platform.on(f"{ROOT}/{ID}", *says(record(done=10)))
+
+    def interrupt(_: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(job._client, "_clock", Clock(lambda: 0.0, interrupt))
+    with pytest.raises(KeyboardInterrupt):
+        job.wait()
+
+    assert capsys.readouterr().out.endswith(f"wl.get_job('{ID}') finds it, its cancel() stops it.\n")
+    assert platform.calls(f"{ROOT}/{ID}/cancel") == []
+
+
+def test_a_script_is_told_in_which_state_a_job_without_rows_ended(
+    job: Job,
+    platform: StubPlatform,
+    clock: FakeClock,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    platform.on(f"{ROOT}/{ID}", *says(*[record(progress=None)] * 12, record("cancelled", progress=None)))
+    monkeypatch.setattr(job._client, "_screen", Screen(shown=False, logged=True))
+
+    job.wait()
+
+    assert f"Job {ID} cancelled after " in capsys.readouterr().err
+
+
+def test_rows_that_were_only_rejected_are_not_shown_as_done() -> None:
+    counts = {"rows_read": 50, "rows_written": 0, "rows_rejected": 50, "rows_total": None}
+
+    assert str(JobProgress(counts, "succeeded")).endswith("0 rows  50 rejected")
+    assert str(JobProgress({"rows_written": 1}, "failed")) == "failed  1 row"
 
 
 def test_a_job_that_is_none_is_not_waited_for(job: Job, platform: StubPlatform) -> None:

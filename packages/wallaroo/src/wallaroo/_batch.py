@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from wallaroo import job
@@ -9,7 +10,7 @@ from wallaroo.connection import Connection
 from wallaroo.object import RequestRefused, WallarooAPIError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from wallaroo.client import Client
     from wallaroo.job import Job
@@ -35,12 +36,18 @@ def start(
     """Have the platform begin one.
 
     Raises:
-        TypeError: a connection is none, or `keys` or `parameters` is a text.
+        TypeError: a connection is none, `keys` or `parameters` is a text, or `map` or `outputs` is no dict.
         RequestRefused: the platform refuses it, and says why.
     """
     for name, value in (("keys", keys), ("parameters", parameters)):
         if isinstance(value, str):
             raise TypeError(f"{name} is a text. Pass a list: {name}=[{value!r}].")
+    for name, given, example in (
+        ("map", map, "model column: source column"),
+        ("outputs", outputs, "sink column: output"),
+    ):
+        if given is not None and not isinstance(given, Mapping):
+            raise TypeError(f"{name} is of type {type(given).__name__}. Pass a dict: {name}={{{example}}}.")
     request: dict[str, Any] = {
         "pipeline_id": pipeline_id,
         "source": {"connection_id": _id("source", source), "query": query, "parameters": list(parameters)},

@@ -68,9 +68,9 @@ class JobProgress(dict[str, Any]):
         if self and not any(name.startswith("rows_") for name in self):
             numbers = ((name, value) for name, value in self.items() if isinstance(value, (int, float)))
             return [f"{value:,} {name.replace('_', ' ')}" for name, value in numbers]
-        done, total = self.get("rows_written") or self.get("rows_read") or 0, self.get("rows_total")
-        rejected = self.get("rows_rejected")
-        rows = f"{done:,} of {total:,} rows" if total else f"{done:,} rows"
+        written, total, rejected = self.get("rows_written"), self.get("rows_total"), self.get("rows_rejected")
+        done = (self.get("rows_read") or 0) if written is None else written
+        rows = f"{done:,} of {total:,} rows" if total else f"{done:,} {'row' if done == 1 else 'rows'}"
         return [rows, *([f"{rejected:,} rejected"] if rejected else [])]
 
 
@@ -137,9 +137,16 @@ class Job(Object):
             WaitForError: it has not ended in time.
             CommunicationError: the platform does not answer for two minutes. Less is no error: a job survives that.
         """
+        return self._wait(timeout, f"The job is as it was: wl.get_job('{self.id()}') finds it, its cancel() stops it.")
+
+    def _wait(self, timeout: float | None, if_interrupted: str) -> Job:
         waiting = _Waiting(self)
         limit_s = math.inf if timeout is None else timeout
-        ended = poll(waiting.look, timeout_s=limit_s, clock=self._client._clock, screen=Screen(shown=False))
+        try:
+            ended = poll(waiting.look, timeout_s=limit_s, clock=self._client._clock, screen=Screen(shown=False))
+        except KeyboardInterrupt:
+            waiting.is_interrupted(if_interrupted)
+            raise
         waiting.is_over()
         if ended is None:
             raise WaitForError(f"Job {self.id()} has not ended within {timeout:g} s; it goes on.", waiting.progress)
@@ -233,17 +240,29 @@ class _Waiting:
                 self._away_since_s = now_s
             if now_s - self._away_since_s >= _AWAY_S:
                 raise
+            self._put(f"The platform does not answer; waiting for it for up to {_AWAY_S:.0f} s. The job survives that.")
             return None
         self._away_since_s = None
         self._show(self.progress)
         return self.progress if self.progress.state in _ENDED else None
 
     def is_over(self) -> None:
-        self._screen.write("\n" if self._line else "")
-        self._long.is_over(f"Job {self._job.id()} {self.progress.state if self.progress else ''}".rstrip())
+        self._end_line()
+        self._long.is_over(f"Job {self._job.id()} {'' if self.progress is None else self.progress.state}".rstrip())
+
+    def is_interrupted(self, told: str) -> None:
+        self._end_line()
+        self._screen.write(f"{told}\n")
 
     def _show(self, progress: JobProgress) -> None:
-        line = f"{progress}  {progress.state}" if progress.state in _ENDED else str(progress)
+        says_its_state = progress.share is None  # where a bar cannot say how far it is
+        ended = progress.state in _ENDED and not says_its_state
+        self._put(f"{progress}  {progress.state}" if ended else str(progress))
+
+    def _end_line(self) -> None:
+        self._screen.write("\n" if self._line else "")
+
+    def _put(self, line: str) -> None:
         if line != self._line:
             self._screen.write(f"\r{line.ljust(len(self._line))}")
             self._line = line

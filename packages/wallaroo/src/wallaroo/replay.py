@@ -63,11 +63,9 @@ class Replay:
             WaitForError: it has not ended in `timeout` seconds, and goes on.
         """
         try:
-            self.job.wait(timeout)
+            self.job._wait(timeout, "The replay is cancelled. What it has compared so far is in replays()[0].")
         except KeyboardInterrupt:
             self.cancel()
-            text = "\nThe replay is cancelled. What it has compared so far is in replays()[0].\n"
-            self.job._client._screen.write(text)
             raise
         return self
 
