@@ -40,8 +40,8 @@ def check_target(sink: Transactional, request: WriteRequest, schema: pa.Schema) 
     if (refused := tried(schema)) is None:
         _check_lists(sink, request.table, schema)
         return
-    if "has no column" in refused.problem:
-        raise refused
+    if "has no column" in refused.problem or "may not do that" in refused.problem:
+        raise refused  # no column by itself is at fault
     for field in schema:
         alone = pa.schema([*(schema.field(key) for key in keys if key != field.name), field])
         if (single := tried(alone)) is not None:
