@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import click
 
-from bettong.cli.calls import Server, Teaching
+from bettong.cli.calls import Server, Teaching, fail
 from bettong.cli.tables import show_table
 
 if TYPE_CHECKING:
@@ -16,9 +17,13 @@ if TYPE_CHECKING:
 _ROOT = "/v1/api/jobs"
 
 
+_LOOKED_THROUGH = 1000  # jobs for one whose id is shortened
+_SHORTEST_ID, _WHOLE_ID = 4, 36
+
+
 @click.group(cls=Teaching)
 def jobs() -> None:
-    """Jobs: batch inference, stream inference, replays.
+    """Jobs: batch inference, stream inference, replays. The first four characters of an id, or more, will do.
 
     \b
     bettong jobs list --unended
@@ -46,7 +51,8 @@ def list_jobs(unended: bool, lines: int, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print the answer of the server as JSON.")
 def show(job_id: str, as_json: bool) -> None:
     """Tell how a job does."""
-    job = Server().get(f"{_ROOT}/{job_id}")["job"]
+    server = Server()
+    job = server.get(_path(server, job_id))["job"]
     if as_json:
         click.echo(json.dumps(job, indent=2))
         return
@@ -60,12 +66,14 @@ def show(job_id: str, as_json: bool) -> None:
         "attempts": job["attempts"],
         "created": job["created_at"][:19],
         "ended": (job["ended_at"] or "")[:19],
-        "result": json.dumps(job["result"]) if job["result"] else "",
         "error": job["error"],
     }
     for name, value in told.items():
         if value != "":
             click.echo(f"{name:<10} {value}")
+    for name, value in (job["result"] or {}).items():
+        if isinstance(value, (str, int, float)) and value != "" and name not in told:  # tables of it are in --json
+            click.echo(f"  {name:<16} {value}")
 
 
 @jobs.command("logs")
@@ -73,7 +81,8 @@ def show(job_id: str, as_json: bool) -> None:
 @click.option("-n", "--lines", default=50, show_default=True, type=click.IntRange(1, 10_000), help="How many.")
 def logs(job_id: str, lines: int) -> None:
     """Print what a job has said."""
-    for line in Server().get(f"{_ROOT}/{job_id}/log?limit={lines}")["lines"]:
+    server = Server()
+    for line in server.get(f"{_path(server, job_id)}/log?limit={lines}")["lines"]:
         click.echo(f"{line['at'][:19]}  {line['text']}")
 
 
@@ -81,12 +90,27 @@ def logs(job_id: str, lines: int) -> None:
 @click.argument("job_id")
 def cancel(job_id: str) -> None:
     """Have a job stop where it is safe. What it has written stays."""
-    job = Server().post(f"{_ROOT}/{job_id}/cancel")["job"]
+    server = Server()
+    job = server.post(f"{_path(server, job_id)}/cancel")["job"]
     ended = job["state"] if job["ended_at"] else "asked to stop"
     click.echo(f"Job {job['id']}: {ended}.")
 
 
+def _path(server: Server, job_id: str) -> str:
+    """Of the job with that id, or of the only one whose id begins so."""
+    if _SHORTEST_ID <= len(job_id) < _WHOLE_ID:
+        found = server.post(f"{_ROOT}/list", {"limit": _LOOKED_THROUGH})["jobs"]
+        named = [str(job["id"]) for job in found if job["id"].startswith(job_id)]
+        if len(named) > 1:
+            fail(f"The ids of {len(named)} jobs begin with '{job_id}'. Give more of it: bettong jobs list")
+        job_id = named[0] if named else job_id
+    return f"{_ROOT}/{quote(job_id, safe='')}"
+
+
 def _rows(job: Mapping[str, Any]) -> str:
     progress = job["progress"] or {}
-    done, total = progress.get("rows_written") or progress.get("rows_read") or 0, progress.get("rows_total")
+    if "messages_in" in progress:
+        return f"{progress.get('predictions_out') or 0:,} of {progress['messages_in'] or 0:,} messages"
+    written, total = progress.get("rows_written"), progress.get("rows_total")
+    done = (progress.get("rows_read") or 0) if written is None else written
     return f"{done:,} of {total:,}" if total else f"{done:,}"

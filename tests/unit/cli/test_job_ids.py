@@ -1,0 +1,42 @@
+"""`bettong jobs`: which job an id means that is not written out."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+
+import click
+import pytest
+
+from bettong.cli import jobs
+
+if TYPE_CHECKING:
+    from bettong.cli.calls import Server
+
+FIRST, SECOND = "7d2c1111-0000-4000-8000-000000000001", "7d2c2222-0000-4000-8000-000000000002"
+
+
+class Listing:
+    """A server that has these two jobs."""
+
+    def post(self, path: str, body: object = None) -> Any:
+        return {"jobs": [{"id": FIRST}, {"id": SECOND}]}
+
+
+@pytest.fixture
+def server() -> Server:
+    return cast("Server", Listing())
+
+
+def test_the_first_characters_of_an_id_name_the_only_job_that_has_them(server: Server) -> None:
+    assert jobs._path(server, "7d2c1") == f"/v1/api/jobs/{FIRST}"
+    assert jobs._path(server, SECOND) == f"/v1/api/jobs/{SECOND}"
+
+
+def test_characters_that_several_ids_have_name_none_of_them(server: Server) -> None:
+    with pytest.raises(click.ClickException, match="The ids of 2 jobs begin with '7d2c'"):
+        jobs._path(server, "7d2c")
+
+
+def test_what_is_too_short_for_an_id_is_left_to_the_server_to_refuse(server: Server) -> None:
+    assert jobs._path(server, "") == "/v1/api/jobs/"
+    assert jobs._path(server, "../x") == "/v1/api/jobs/..%2Fx"
