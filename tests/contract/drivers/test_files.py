@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import struct
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -33,6 +34,22 @@ def case(data: Path) -> Case:
     (data.parents[1] / "outside.json").write_text('[{"key": "of somebody"}]')
     egress = Egress(folders=(str(data.parent),), forbidden=(str(home),))
     return Case("FILE", {"path": str(data)}, new_calls(egress=egress))
+
+
+@pytest.mark.parametrize("form", ["stream", "file"])
+def test_arrow_whose_offsets_reach_into_the_memory_of_the_reader_is_refused(case: Case, data: Path, form: str) -> None:
+    size = 100_000
+    rows = pa.record_batch({"s": ["x" * size, "y"]})
+    made = pa.BufferOutputStream()
+    with getattr(pa.ipc, f"new_{form}")(made, rows.schema) as writer:
+        writer.write_batch(rows)
+    honest = made.getvalue().to_pybytes()
+    crafted = honest.replace(struct.pack("<iii", 0, size, size + 1), struct.pack("<iii", 0, size + 200_000, size + 1))
+    assert crafted != honest
+    (data / "a.arrow").write_bytes(crafted)
+
+    with pytest.raises(BadInput, match="not whole ARROW"):
+        case.read("a.arrow")
 
 
 def test_a_single_file_is_a_connection_of_its_own(case: Case, data: Path) -> None:

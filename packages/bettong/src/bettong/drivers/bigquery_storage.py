@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from bettong.domain.drivers import Egress
 
+MAX_ANSWER_BYTES = 128 * 2**20  # of one message; the service's own have about 10 MB
 APPEND_BYTES = 4 * 2**20  # of one request; the service takes 10 MB
 IN_FLIGHT = 4
 RESUMED_AT_MOST = 5
@@ -61,7 +62,7 @@ def opened(
     options = [
         ("grpc.default_authority", host),
         ("grpc.enable_http_proxy", 0),  # a proxy would look the name up again
-        ("grpc.max_receive_message_length", -1),
+        ("grpc.max_receive_message_length", MAX_ANSWER_BYTES),
         ("grpc.max_send_message_length", -1),
     ]
     if secure:
@@ -164,7 +165,9 @@ class Storage:
                 for answer in answers:
                     data = answer.arrow_record_batch.serialized_record_batch
                     if data:
-                        yield pa.ipc.read_record_batch(pa.py_buffer(data), schema)
+                        batch = pa.ipc.read_record_batch(pa.py_buffer(data), schema)
+                        batch.validate(full=True)  # whoever answers here may be named by the details
+                        yield batch
             finally:
                 answers.cancel()
 
