@@ -18,7 +18,7 @@ from contract.drivers.cases import Case, new_name, with_capability
 from bettong.domain.drivers import Capability, Transactional, WriteMode, WriteRequest
 from bettong.drivers.opening import Opening, Reach
 from bettong.drivers.registry import Registry
-from bettong.errors import BadInput
+from bettong.errors import BadInput, Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -110,3 +110,24 @@ def test_the_checkpoint_of_a_batch_that_is_refused_is_not_kept(case: Case) -> No
         assert sink.position(job) == "2"
 
     assert case.read(table).to_pylist() == [{"n": 1, "v": "c"}]
+
+
+@TRANSACTIONAL
+@pytest.mark.parametrize("wrote", [True, False])
+def test_an_attempt_that_was_taken_for_dead_writes_nothing_beside_the_next_one(case: Case, wrote: bool) -> None:
+    table = job = case.at(new_name())
+    request = WriteRequest(table)
+    with sink_of(case) as dead, sink_of(case) as living:
+        assert dead.position(job) is None
+        if wrote:
+            dead.write_batch(request, row(1, "a"), job, "1")
+        assert living.position(job) == ("1" if wrote else None)
+        living.write_batch(request, row(2, "b"), job, "2")
+
+        with pytest.raises(Unavailable, match="Another attempt at this job"):  # it wakes up
+            dead.write_batch(request, row(2, "b"), job, "2")
+
+        living.write_batch(request, row(3, "c"), job, "3")
+        assert living.position(job) == "3"
+
+    assert sorted(case.read(table)["n"].to_pylist()) == [*([1] if wrote else []), 2, 3]  # type: ignore[type-var]

@@ -217,7 +217,11 @@ class Transactional(Writable, Protocol):
         """The checkpoint that the last kept batch of this job carried; None when it kept none."""
 
     def write_batch(self, request: WriteRequest, batch: pa.RecordBatch, job_id: str, position: str) -> None:
-        """Keep the rows and the checkpoint in one transaction. `mode` REPLACE empties the table at the first batch."""
+        """Keep the rows and the checkpoint in one transaction. `mode` REPLACE empties the table at the first batch.
+
+        Raises:
+            Unavailable: someone else has kept a checkpoint of this job since this source saw it last; nothing is kept.
+        """
 
 
 @runtime_checkable

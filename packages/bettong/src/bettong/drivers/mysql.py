@@ -162,6 +162,9 @@ class MySqlSource(SqlSink):
             "ENGINE=InnoDB DEFAULT CHARSET=utf8mb4"
         )
 
+    def lock_checkpoint(self, job_id: str) -> None:
+        self._rows(f"SELECT job_id FROM {CHECKPOINTS} WHERE job_id = %s FOR UPDATE", (job_id,))
+
     def kept_position(self, job_id: str) -> str | None:
         found = self._rows(f"SELECT position FROM {CHECKPOINTS} WHERE job_id = %s", (job_id,))
         return str(found[0][0]) if found else None

@@ -160,6 +160,9 @@ class PostgresSource(SqlSink):
             "(job_id text PRIMARY KEY, position text NOT NULL, kept_at timestamptz NOT NULL DEFAULT now())"
         )
 
+    def lock_checkpoint(self, job_id: str) -> None:
+        self._connection.rows("SELECT pg_advisory_xact_lock(hashtextextended($1::text, 0)) IS NULL", (job_id,))
+
     def kept_position(self, job_id: str) -> str | None:
         query = f"SELECT position FROM {CHECKPOINTS} WHERE job_id = $1::text"
         found = self._connection.rows(query, (job_id,))

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from bettong.domain.drivers import WriteMode, WriteRequest, WriteResult
 from bettong.drivers.sql_forms import Rows, schema_for
-from bettong.errors import BadInput
+from bettong.errors import BadInput, Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,6 +30,7 @@ class SqlSink(ABC):
     """
 
     modes: ClassVar[frozenset[WriteMode]] = frozenset(WriteMode)
+    _seen: dict[str, str | None] | None = None  # by job the checkpoint that stood here when it was looked last
 
     def write(self, request: WriteRequest, rows: pa.RecordBatchReader) -> WriteResult:
         table = self.target(request.table)
@@ -39,7 +40,9 @@ class SqlSink(ABC):
 
     def position(self, job_id: str) -> str | None:
         with self.writing():
-            return self.kept_position(job_id) if self.columns((CHECKPOINTS,)) is not None else None
+            kept = self.kept_position(job_id) if self.columns((CHECKPOINTS,)) is not None else None
+        self._seen = {**(self._seen or {}), job_id: kept}
+        return kept
 
     def write_batch(self, request: WriteRequest, batch: pa.RecordBatch, job_id: str, position: str) -> None:
         table = self.target(request.table)
@@ -50,9 +53,16 @@ class SqlSink(ABC):
                 self.create_checkpoints()
             self._fit(table, request, rows.schema)
             self.check_transactional(table)
-            first = self.kept_position(job_id) is None
-            self._put(table, request, rows, anew=first and request.mode is WriteMode.REPLACE)
+            self.lock_checkpoint(job_id)
+            kept = self.kept_position(job_id)
+            if (self._seen or {}).get(job_id, kept) != kept:
+                raise Unavailable(
+                    "Another attempt at this job has written to the target meanwhile.",
+                    "The next attempt goes on behind what is there.",
+                )
+            self._put(table, request, rows, anew=kept is None and request.mode is WriteMode.REPLACE)
             self.keep_position(job_id, position)
+        self._seen = {**(self._seen or {}), job_id: position}
 
     # What a database does its own way.
 
@@ -92,6 +102,9 @@ class SqlSink(ABC):
 
     def check_transactional(self, table: Table) -> None:  # noqa: B027 - most databases have no other tables
         """Raises BadInput when this table's rows and a checkpoint cannot be kept together."""
+
+    def lock_checkpoint(self, job_id: str) -> None:  # noqa: B027 - most databases have one writer at a time
+        """Have others that would write for this job wait until the transaction ends."""
 
     @abstractmethod
     def create_checkpoints(self) -> None: ...
