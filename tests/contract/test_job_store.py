@@ -126,6 +126,20 @@ def test_the_oldest_job_is_claimed_first_and_only_once(jobs: SqlJobStore, worksp
     assert jobs.claim("three", lease_s=30) is None
 
 
+def test_a_job_at_hand_is_not_claimed_again_whatever_its_lease_says(
+    jobs: SqlJobStore, workspace: int, watch: Watch
+) -> None:
+    own, other = added(jobs, workspace), added(jobs, workspace)
+    claimed(jobs)
+    watch.advance(3600)
+
+    found = jobs.claim("one", lease_s=30, besides=[own.id])
+
+    assert found is not None
+    assert found.id == other.id
+    assert jobs.claim("one", lease_s=30, besides=[own.id]) is None
+
+
 def test_only_jobs_of_the_asked_kinds_are_claimed(jobs: SqlJobStore, workspace: int) -> None:
     added(jobs, workspace)
     replay = added(jobs, workspace, kind=JobKind.REPLAY)

@@ -50,6 +50,10 @@ def is_deaf(work):
     while True:
         time.sleep(1)
 
+def rants(work):
+    work.say("word " * 1_000_000)
+    return {}
+
 def chatters(work):
     for n in range(20):
         work.say(f"line {n}")
@@ -220,6 +224,13 @@ def test_a_kind_that_chatters_fills_no_database(bench: Bench, monkeypatch: pytes
         *(f"line {n}" for n in range(4)),
         "This attempt has said 5 lines; what it says further is left out.",
     ]
+
+
+def test_a_line_without_an_end_is_kept_as_far_as_people_read(bench: Bench) -> None:
+    bench.attempt("rants").run()
+
+    assert bench.store.lines[1].startswith("word word ")
+    assert len(bench.store.lines[1]) < 5_000
 
 
 def test_a_job_is_cancelled_while_its_deployment_still_loads(bench: Bench) -> None:

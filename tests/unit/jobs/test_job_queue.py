@@ -31,10 +31,10 @@ class Watch:
     """Both clocks of a server: the store's and the queue's."""
 
     def __init__(self) -> None:
-        self.passed_s = 0.0
+        self.passed_s = self.jumped_s = 0.0  # what jumps is the clock on the wall alone
 
     def __call__(self) -> datetime:
-        return BEGAN + timedelta(seconds=self.passed_s)
+        return BEGAN + timedelta(seconds=self.passed_s + self.jumped_s)
 
     def now_s(self) -> float:
         return self.passed_s
@@ -263,6 +263,34 @@ def test_a_server_that_sleeps_and_wakes_alone_goes_on_and_starts_nothing_twice(
     server.round()
 
     assert (len(server.attempts), server.attempts[0].lost) == (1, False)
+
+
+def test_a_clock_that_jumps_beyond_the_lease_has_a_server_start_nothing_twice(
+    server: Server, jobs: SqlJobStore, watch: Watch, added: Callable[..., Job]
+) -> None:
+    job = added()
+    server.round()
+
+    watch.jumped_s += 10 * LEASE_S  # it was set, or the machine slept
+    server.round()
+
+    assert (len(server.attempts), server.attempts[0].lost) == (1, False)
+    server.end(0, Ended(result={"rows": 6}))
+    assert (jobs.get(job.id).state, jobs.get(job.id).attempts) == (JobState.SUCCEEDED, 1)
+
+
+def test_an_error_without_an_end_is_kept_as_far_as_people_read(
+    server: Server, jobs: SqlJobStore, added: Callable[..., Job]
+) -> None:
+    job = added()
+    server.round()
+
+    server.end(0, Ended(error=BadInput("The columns do not fit: " + "c, " * 1_000_000)))
+
+    error = jobs.get(job.id).error
+    assert error.startswith("The columns do not fit: c, c, ")
+    assert error.endswith("characters in all)")
+    assert max(len(error), len(jobs.log(job.id)[0].text)) < 5_000
 
 
 def test_a_server_that_stops_lets_go_of_its_jobs_at_once(

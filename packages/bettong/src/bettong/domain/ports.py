@@ -233,9 +233,11 @@ class JobStore(Protocol):
     ) -> list[Job]:
         """Of these workspaces, or of all for None; newest first. `connection_id`: those that read or write it."""
 
-    def claim(self, server: str, *, lease_s: float, kinds: Iterable[JobKind] | None = None) -> Job | None:
+    def claim(
+        self, server: str, *, lease_s: float, kinds: Iterable[JobKind] | None = None, besides: Iterable[str] = ()
+    ) -> Job | None:
         """The oldest job that is pending, or runs without anyone at it, now RUNNING with one attempt more; None when
-        there is none. Of several servers that claim at once each gets another job."""
+        there is none. None of `besides`. Of several servers that claim at once each gets another job."""
 
     def renew(self, job_id: str, attempt: int, *, lease_s: float) -> Job | None:
         """The job as it is now, `cancel_asked` included; None when it ended or another server has it."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from bettong.drivers.piped import error_of
 from bettong.errors import BettongError, Unavailable
 from bettong.jobs.process import JobProcess
-from bettong.jobs.verdicts import Ended
+from bettong.jobs.verdicts import Ended, shortened
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -215,7 +215,7 @@ class Attempt:
     def _say(self, line: str) -> None:
         self._said += 1
         if self._said <= MOST_LINES:
-            self._lines.append(line)
+            self._lines.append(shortened(line))
         elif self._said == MOST_LINES + 1:
             self._lines.append(f"This attempt has said {MOST_LINES} lines; what it says further is left out.")
 

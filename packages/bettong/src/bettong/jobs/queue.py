@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 from bettong.domain.jobs import JobKind, JobState
 from bettong.errors import BettongError
 from bettong.jobs.loop import Loop
-from bettong.jobs.verdicts import Again, Finish, verdict
+from bettong.jobs.verdicts import Again, Finish, shortened, verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -155,7 +155,9 @@ class JobQueue:
     def _claim(self, now: float) -> None:
         for place in self._places:
             while not self._stopping and self._count(place) < place.at_once:
-                job = self._store.claim(self._server, lease_s=LEASE_S, kinds=place.kinds)
+                # Not those at hand: after a clock was set, or a laptop slept, their leases seem to have run out.
+                own = [each.attempt.job.id for each in self._now_running()]
+                job = self._store.claim(self._server, lease_s=LEASE_S, kinds=place.kinds, besides=own)
                 if job is None:
                     break
                 self._begin_attempt(job, now)
@@ -197,8 +199,9 @@ class JobQueue:
         self._failures.pop(job.id, None)
         self._stop_deployment(job)
         words = {JobState.SUCCEEDED: "It is done.", JobState.CANCELLED: "It was cancelled."}
-        self._store.append_log(job.id, [words.get(end.state, f"It failed: {end.error}")])
-        self._store.finish(job.id, job.attempts, end.state, result=end.result, error=end.error)
+        error = shortened(end.error)
+        self._store.append_log(job.id, [words.get(end.state, f"It failed: {error}")])
+        self._store.finish(job.id, job.attempts, end.state, result=end.result, error=error)
         log.info("job_ends job=%s state=%s", job.id, end.state)
 
     def _stop_deployment(self, job: Job) -> None:
@@ -210,7 +213,7 @@ class JobQueue:
     def _try_again(self, job: Job, again: Again) -> None:
         """Keep the claim, unrenewed: once its lease has run out the job is claimed for the next attempt."""
         self._failures[job.id] = again.failures
-        self._store.append_log(job.id, [f"{again.why} Trying again in {again.after_s:g} s."])
+        self._store.append_log(job.id, [f"{shortened(again.why)} Trying again in {again.after_s:g} s."])
         self._store.renew(job.id, job.attempts, lease_s=again.after_s)
         log.warning("job_again job=%s after_s=%g reason=%s", job.id, again.after_s, again.why)
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 MOST_FAILURES = 3  # in a row, without getting further
 FIRST_PAUSE_S = 2.0
+MOST_CHARS = 4_000  # of what a job says or fails with: names of 100,000 columns help nobody
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,3 +73,8 @@ def verdict(ended: Ended, failures: int, *, cancel_asked: bool, going_down: bool
         more = f" It was tried {failures} times in a row without getting further; make it anew to try again."
         return Finish(JobState.FAILED, error=f"{ended.error}{more}")
     return Again(FIRST_PAUSE_S * 2 ** (failures - 1), failures, str(ended.error))
+
+
+def shortened(text: str) -> str:
+    """The text, or as much of it as people read."""
+    return text if len(text) <= MOST_CHARS else f"{text[:MOST_CHARS]} … ({len(text)} characters in all)"

@@ -83,7 +83,9 @@ class SqlJobStore:
         with self._database.read() as tx:
             return _jobs(tx, tx.execute(query).all())
 
-    def claim(self, server: str, *, lease_s: float, kinds: Iterable[JobKind] | None = None) -> Job | None:
+    def claim(
+        self, server: str, *, lease_s: float, kinds: Iterable[JobKind] | None = None, besides: Iterable[str] = ()
+    ) -> Job | None:
         now = self._now()
         free = or_(
             jobs.c.state == JobState.PENDING.value,
@@ -93,6 +95,8 @@ class SqlJobStore:
             ),
         )
         wanted = free if kinds is None else and_(free, jobs.c.kind.in_([kind.value for kind in kinds]))
+        if own := list(besides):
+            wanted = and_(wanted, jobs.c.id.not_in(own))
         oldest = select(jobs.c.id).where(wanted).order_by(jobs.c.seq).limit(1).with_for_update(skip_locked=True)
         taking = (
             update(jobs)
