@@ -64,6 +64,7 @@ class Broker:
     before: Callable[[str], None] = lambda call: None
     at_once: int = 10_000
     most_bytes: int = 2**20
+    no_headers: frozenset[str] = frozenset()  # which names it refuses
     partial: bool = False  # whether it keeps what stands before the message that it refuses
     opened: int = 0
 
@@ -127,7 +128,10 @@ class BrokerSource:
 
     def produce(self, topic: str, messages: Sequence[Message]) -> None:
         self._broker.before(f"produce {topic}")
-        fits = [len(message.value) <= self._broker.most_bytes for message in messages]
+        fits = [
+            len(each.value) <= self._broker.most_bytes and not self._broker.no_headers & set(each.headers)
+            for each in messages
+        ]
         taken = len(messages) if all(fits) else fits.index(False) if self._broker.partial else 0
         for message in messages[:taken]:
             position = f"{topic}/0@{len(self._broker.topics[topic])}"

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pytest
 
-from bettong.errors import BadInput
+from bettong.errors import BadInput, StorageFull
 from bettong.jobs.batch.rejects import Limit, Reject, RejectFiles
 from bettong.services.job_files import rows_of
 
@@ -54,3 +56,20 @@ def test_too_many_end_the_job_with_the_last_reason() -> None:
 
     with pytest.raises(BadInput, match=r"More than 3 rows were rejected. The last one: the model is ill"):
         limit.found(1, "the model is ill")
+
+
+def test_a_full_disk_is_told_and_leaves_what_was_kept_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = RejectFiles(tmp_path, ())
+    files.keep([Reject(1, (), "a")])
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(StorageFull, match="takes no more"):
+        files.keep([Reject(2, (), "b")])
+
+    monkeypatch.undo()
+    assert read(tmp_path) == [(1, "a")]
+    files.keep([Reject(2, (), "b")])
+    assert read(tmp_path) == [(1, "a"), (2, "b")]

@@ -298,6 +298,19 @@ def test_an_answer_that_is_too_large_for_the_sink_is_no_fault_of_its_neighbours(
     assert "The sink does not take the answer" in broker.topics["failed"][0].headers["bettong-error"]
 
 
+def test_headers_that_the_sinks_broker_refuses_cost_neither_answers_nor_the_job(broker: Broker, a_job: Any) -> None:
+    broker.no_headers = frozenset({"value"})
+    broker.send("orders", *({"x": n} for n in range(30)), headers={"value": "sent to break it"})
+    broker.send("orders", {"x": 30}, headers={"trace": "t"})
+
+    run(a_job())
+
+    assert [v["out"]["y"] for v in broker.values("predictions")] == [2.0 * n for n in range(31)]
+    first, last = broker.topics["predictions"][0], broker.topics["predictions"][-1]
+    assert set(first.headers) == {"bettong-job", "bettong-source", "bettong-pipeline-version", "bettong-repeated"}
+    assert last.headers["trace"] == "t"
+
+
 def test_what_a_broker_took_of_a_batch_that_it_refused_is_counted_as_perhaps_double(broker: Broker, a_job: Any) -> None:
     broker.most_bytes, broker.partial = 300, True
     broker.send("orders", *({"x": n, "id": "b" * 270 if n == 6 else "a"} for n in range(8)))

@@ -20,6 +20,7 @@ from bettong.jobs.batch.positions import Position
 from bettong.jobs.batch.reading import pieces, skipped
 from bettong.jobs.batch.rejects import Limit, RejectFiles
 from bettong.jobs.batch.writing import Writer, check_target
+from bettong.jobs.space import space
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -135,7 +136,7 @@ class _Attempt:
         self._work.say("Source and target are one file: the rows are copied before they are asked about.")
         spool = self._work.folder / _SPOOL
         try:
-            with pa.OSFile(str(spool), "wb") as copy, pa.ipc.new_stream(copy, rows.schema) as writer:
+            with space(), pa.OSFile(str(spool), "wb") as copy, pa.ipc.new_stream(copy, rows.schema) as writer:
                 for batch in rows:
                     writer.write_batch(batch)
             del rows

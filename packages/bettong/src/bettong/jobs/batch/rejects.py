@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from bettong.errors import BadInput
+from bettong.jobs.space import space
 from bettong.jobs.work import REJECTS
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ class RejectFiles:
         )
 
     def keep(self, rejects: Sequence[Reject]) -> None:
-        """On disk when this returns."""
+        """On disk when this returns. Raises StorageFull when the disk takes no more."""
         if not rejects:
             return
         columns = [
@@ -97,7 +98,7 @@ class RejectFiles:
     def _write(self, rows: pa.RecordBatch) -> None:
         name = f"{REJECTS}-{rows['row'][0].as_py():015d}.arrow"
         part = self._folder / f".{name}.part"
-        with part.open("wb") as file:
+        with space(), part.open("wb") as file:
             with pa.ipc.new_file(file, rows.schema) as writer:
                 writer.write_batch(rows)
             file.flush()

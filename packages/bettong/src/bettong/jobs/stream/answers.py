@@ -43,6 +43,12 @@ def predictions(batch: Batch, answer: pa.Table, lineage: Mapping[str, str], repe
     return made
 
 
+def with_own_headers(prediction: Message) -> Message:
+    """Without the headers of the message that it answers."""
+    own = {name: text for name, text in prediction.headers.items() if name in (OF_JOB, OF_SOURCE, OF_VERSION, REPEATED)}
+    return Message(prediction.value, prediction.key, "", own)
+
+
 def origin(taken: Taken, lineage: Mapping[str, str]) -> dict[str, str]:
     """The headers that say where a prediction comes from."""
     return {

@@ -6,14 +6,13 @@ import hashlib
 import json
 import os
 from collections import deque
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from bettong.errors import StorageFull
+from bettong.jobs.space import space
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
     from pathlib import Path
 
     from bettong.domain.drivers import Message
@@ -48,18 +47,6 @@ def digest(message: Message) -> str:
     known = hashlib.blake2b(message.position.encode(), digest_size=8)
     known.update(b"\0" + message.value)
     return known.hexdigest()
-
-
-@contextmanager
-def space() -> Iterator[None]:
-    """Around what is written into the job's folder. Raises StorageFull, which is waited for, when it takes no more."""
-    try:
-        yield
-    except OSError as failed:
-        raise StorageFull(
-            f"The folder of the job takes no more ({failed.strerror or type(failed).__name__}).",
-            "See to the platform's disk.",
-        ) from None
 
 
 class Journal:

@@ -9,8 +9,8 @@ import pyarrow as pa
 
 from bettong.domain.drivers import Capability, Message
 from bettong.errors import BadInput
+from bettong.jobs.space import space
 from bettong.jobs.stream.answers import ERROR, OF_JOB, OF_SOURCE, OF_VERSION
-from bettong.jobs.stream.journal import space
 from bettong.jobs.stream.sinks import tell_of_missing
 from bettong.jobs.work import REJECTS
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol, cast
 from bettong.domain.drivers import Browsable, Capability, ReadRequest, WriteMode, WriteRequest
 from bettong.domain.stream_requests import KEY, SOURCE, TableEnd, table_columns
 from bettong.errors import BadInput, NotFound
-from bettong.jobs.stream.answers import predictions, table_rows
+from bettong.jobs.stream.answers import predictions, table_rows, with_own_headers
 from bettong.jobs.stream.journal import digest
 
 if TYPE_CHECKING:
@@ -84,7 +84,13 @@ class TopicSink:
         return False
 
     def put(self, batch: Batch, answer: pa.Table, repeated: Collection[str]) -> None:
-        self._broker.produce(self._topic, predictions(batch, answer, self._lineage, repeated))
+        made = predictions(batch, answer, self._lineage, repeated)
+        try:
+            self._broker.produce(self._topic, made)
+        except BadInput:  # not every broker takes every header of another one
+            if len(made) > 1 or not batch.taken[0].message.headers:
+                raise
+            self._broker.produce(self._topic, [with_own_headers(made[0])])
 
     def committed(self, messages: Iterable[Message]) -> None:
         """A topic remembers nothing."""
