@@ -279,3 +279,24 @@ def test_a_log_is_read_from_where_the_last_reader_stopped(jobs: SqlJobStore, wor
         jobs.append_log("other", ["x"])
     with pytest.raises(NotFound):
         jobs.log("other")
+
+
+def test_a_job_is_forgotten_with_all_that_is_known_of_it_once_it_has_ended(
+    jobs: SqlJobStore, workspace: int, watch: Watch
+) -> None:
+    connection = str(uuid4())
+    old, running = added(jobs, workspace, connection_ids=(connection,)), added(jobs, workspace)
+    jobs.append_log(old.id, ["done"])
+    jobs.ask_cancel(old.id)
+    claimed(jobs)
+    watch.advance(60)
+
+    assert jobs.ended_before(STARTED) == []
+    assert jobs.ended_before(watch.now) == [old.id]
+    for job_id in (old.id, old.id, running.id):
+        jobs.forget(job_id)
+
+    assert [job.id for job in jobs.all(None)] == [running.id]
+    assert jobs.all(None, connection_id=connection) == []
+    with pytest.raises(NotFound):
+        jobs.log(old.id)

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from bettong import __version__
 from bettong.errors import BadInput
-from bettong.settings import DriverRules, Limits, LogRules, Settings
+from bettong.settings import JOB_DAYS, DriverRules, Limits, LogRules, Settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,6 +40,7 @@ log = logging.getLogger("bettong.compose")
 
 WATCH_EVERY_S = 5.0
 MAINTAIN_EVERY_S = 60.0
+FORGET_JOBS_EVERY_S = 3600.0
 BOUND_TEXT_LOGS_EVERY_S = 10.0
 MAX_DESCRIPTORS = 65536
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
@@ -89,6 +90,7 @@ def settings_from_environment(**overrides: Any) -> Settings:
             vault_token_file=variables.get("BETTONG_VAULT_TOKEN_FILE", ""),
         ),
         limits=limits,
+        job_days=_number("BETTONG_JOB_DAYS", JOB_DAYS),
     )
     return replace(settings, **{name: value for name, value in overrides.items() if value is not None})
 
@@ -222,6 +224,7 @@ def build(settings: Settings, nursery: Nursery, *, url: str, instance: str, star
     from bettong.jobs.loop import Loop
     from bettong.jobs.packaging import PackagingQueue
     from bettong.jobs.queue import JobQueue
+    from bettong.jobs.retention import forget_old
     from bettong.logstore.compaction import maintain
     from bettong.logstore.courtesy import Courtesy
     from bettong.logstore.reader import SegmentLogReader
@@ -364,6 +367,11 @@ def build(settings: Settings, nursery: Nursery, *, url: str, instance: str, star
                 home / "logs", time.time(), settings.log.bytes_per_topic, settings.log.days, rest=courtesy.rest
             ),
             every_s=MAINTAIN_EVERY_S,
+        ),
+        Loop(
+            "job-retention",
+            lambda: forget_old(stores.jobs, home / "jobs", _now(), settings.job_days),
+            every_s=FORGET_JOBS_EVERY_S,
         ),
         Loop("text-logs", lambda: bound(home), every_s=BOUND_TEXT_LOGS_EVERY_S),
     )

@@ -11,6 +11,9 @@ from pathlib import Path
 MAX_SOCKET_PATH_BYTES = 100  # sun_path holds 108 on Linux and 104 on macOS, its closing zero included
 
 
+JOB_DAYS = 30
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """Bounds on what one request may cost. A request beyond one gets a 4xx that names the limit."""
@@ -72,6 +75,7 @@ class Settings:
     log: LogRules = field(default_factory=LogRules)
     drivers: DriverRules = field(default_factory=DriverRules)
     limits: Limits = field(default_factory=Limits)
+    job_days: int = JOB_DAYS  # how long a job that has ended is kept; 0 = for good
 
     @property
     def database(self) -> str:

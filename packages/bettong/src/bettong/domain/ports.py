@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
+    from datetime import datetime
     from pathlib import Path
 
     import pyarrow as pa
@@ -268,6 +269,13 @@ class JobStore(Protocol):
     def append_log(self, job_id: str, lines: Sequence[str]) -> None: ...
     def log(self, job_id: str, *, after: int = 0, limit: int | None = None) -> list[JobLine]:
         """The last `limit` lines (None: all) of those with a `seq` above `after`, oldest first."""
+
+    def ended_before(self, moment: datetime) -> list[str]:
+        """Ids of the jobs that ended before that, oldest first."""
+
+    def forget(self, job_id: str) -> None:
+        """Have no trace of a job that has ended: neither it, nor its log, nor which connections it used. One that has
+        not ended stays; one that is gone is no error."""
 
 
 # --- secrets, artifacts, packaging ----------------------------------------------------------------------------------

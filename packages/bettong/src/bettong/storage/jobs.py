@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Row, Select, and_, case, exists, insert, or_, select, update
+from sqlalchemy import Row, Select, and_, case, delete, exists, insert, or_, select, update
 
 from bettong.domain.jobs import Job, JobKind, JobLine, JobState
 from bettong.errors import Conflict, NotFound
@@ -15,6 +15,7 @@ from bettong.storage.workspaces import unknown_workspace
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+    from datetime import datetime
 
     from sqlalchemy import ColumnElement, Update
     from sqlalchemy import Connection as Transaction
@@ -188,6 +189,14 @@ class SqlJobStore:
             require(tx, jobs.c.id == job_id, _unknown(job_id))
             newest_first = tx.execute(of_job.order_by(job_log_lines.c.seq.desc()).limit(limit)).all()
         return [JobLine(*row) for row in reversed(newest_first)]
+
+    def ended_before(self, moment: datetime) -> list[str]:
+        with self._database.read() as tx:
+            return list(tx.execute(select(jobs.c.id).where(jobs.c.ended_at < moment).order_by(jobs.c.seq)).scalars())
+
+    def forget(self, job_id: str) -> None:
+        with self._database.write() as tx:  # its log and its uses of connections go with it
+            tx.execute(delete(jobs).where(jobs.c.id == job_id, jobs.c.state.not_in(_UNENDED)))
 
 
 def _held(job_id: str, attempt: int) -> ColumnElement[bool]:
