@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import Future
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, cast
 from uuid import uuid4
@@ -46,10 +47,14 @@ class HeldAttempt:
     def __init__(self, job: Job) -> None:
         self.job = job
         self.cancel_asked = self.going_down = self.lost = False
+        self.thread: Future[threading.Thread] = (
+            Future()
+        )  # the one that it runs in; of a lost attempt it has the same name
         self._end = threading.Event()
         self._ended = Ended(stopped=True)
 
     def run(self) -> Ended:
+        self.thread.set_result(threading.current_thread())
         assert self._end.wait(PATIENCE_S)
         return self._ended
 
@@ -97,7 +102,7 @@ class Server:
 
     def end(self, at: int, ended: Ended) -> None:
         """End an attempt, and wait until the queue has applied what came of it."""
-        thread = next(t for t in threading.enumerate() if t.name == f"bettong-job-{self.attempts[at].job.id[:8]}")
+        thread = self.attempts[at].thread.result(PATIENCE_S)
         self.attempts[at].end(ended)
         thread.join(PATIENCE_S)
         assert not thread.is_alive()
