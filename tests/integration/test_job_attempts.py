@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -16,6 +17,7 @@ from bettong.domain.jobs import Job, JobKind, JobState
 from bettong.drivers.processes import DriverProcesses
 from bettong.errors import ModelFailed, Unavailable
 from bettong.jobs import attempt as attempts
+from bettong.jobs import pulse
 from bettong.jobs.attempt import Attempt, Means
 from bettong.jobs.kinds import Programs
 from bettong.services.private_deployments import Serving
@@ -202,6 +204,37 @@ def test_a_kind_that_does_not_stop_is_ended(bench: Bench, monkeypatch: pytest.Mo
     assert (ended.result, ended.stopped) == (None, True)
     assert not alive(pid)
     assert bench.store.lines[-1] == "It did not stop within 0 s, and was ended."
+
+
+def test_a_process_that_is_stopped_is_ended_and_counts_as_one_that_died(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running = Running(bench.attempt("is_deaf"))
+    pid = pid_told(bench)
+
+    os.kill(pid, signal.SIGSTOP)
+    monkeypatch.setattr(attempts, "SILENCE_S", 1.0)
+    ended = running.ended()
+
+    assert isinstance(ended.error, Unavailable)  # another attempt follows
+    assert str(ended.error) == "The job's process told nothing for 1 s: it hung, and was ended by signal 9."
+    assert not alive(pid)
+
+
+def test_a_process_whose_work_is_busy_for_long_still_beats_and_is_told_of(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attempts, "BEAT_EVERY_S", 0.05)
+    monkeypatch.setattr(pulse, "IDLE_TOLD_FIRST_S", 5.0)
+    running = Running(bench.attempt("is_deaf"))
+    pid = pid_told(bench)
+
+    monkeypatch.setattr(attempts, "SILENCE_S", 2.0)  # without a beat it would be over long before
+    eventually(lambda: any("told no progress" in line for line in bench.store.lines), "its quiet is told of")
+
+    assert alive(pid)
+    running.attempt.lose()
+    running.ended()
 
 
 def test_a_job_that_another_server_has_is_ended_at_once(bench: Bench) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from bettong.drivers.piped import error_of
 from bettong.errors import BettongError, Unavailable
 from bettong.jobs.process import JobProcess
+from bettong.jobs.pulse import Pulse
 from bettong.jobs.verdicts import Ended, shortened
 
 if TYPE_CHECKING:
@@ -33,6 +34,8 @@ STORE_EVERY_S = 0.5
 TOKEN_EVERY_S = 20.0
 LOOK_AFTER_S = 5.0  # how often one sees whether the deployment is still there
 STOP_PATIENCE_S = 30.0  # for a kind to come to a safe place
+BEAT_EVERY_S = 5.0  # how often a process says at least that it lives
+SILENCE_S = 60.0  # without that it is stopped, or hangs: it holds its place no longer
 CONNECT_TIMEOUT_S = 60.0
 MOST_LINES = 10_000  # of one attempt, in the job's log
 
@@ -148,6 +151,7 @@ class Attempt:
                 "model_version": versions,
             },
             "lanes": serving.lanes,
+            "beat_every_s": BEAT_EVERY_S,
             "host": self._address(serving),
             "connections": {
                 role: means.drivers.handed_over(kind, details, CONNECT_TIMEOUT_S)
@@ -163,11 +167,13 @@ class Attempt:
         now = time.monotonic()
         token_s, look_s = now + TOKEN_EVERY_S, now + LOOK_AFTER_S
         give_up_s: float | None = None
+        pulse = Pulse(now)
         while not self.lost:
             said = child.hear(HEAR_S)
             if said is not None and (ended := self._heard(said)) is not None:
                 return ended
             now = time.monotonic()
+            self._feel(child, pulse, said, now)
             self._keep()
             if self._stopping and give_up_s is None:
                 child.tell({"cancel": True})
@@ -182,6 +188,14 @@ class Attempt:
                     token_s = now + TOKEN_EVERY_S
                     child.tell({"host": self._address(serving)})
         return Ended(stopped=True)
+
+    def _feel(self, child: JobProcess, pulse: Pulse, said: Mapping[str, Any] | None, now: float) -> None:
+        """Raises Unavailable when the process has not even told that it lives for too long."""
+        pulse.looked(now, heard=said is not None, progress=said is not None and "progress" in said)
+        if pulse.silent_s >= SILENCE_S:
+            raise child.silent(SILENCE_S)
+        if (news := pulse.news()) is not None:
+            self._say(news)
 
     def _look_after(self) -> Serving | None:
         """Where the deployment answers; it is brought up again when nothing of it runs any more."""

@@ -46,6 +46,7 @@ class ChildWork:
         self._cancel = threading.Event()
         self._progress: dict[str, Any] | None = None  # what the server has not heard yet
         self._next_s = 0.0
+        self._beat_every_s: float = told["beat_every_s"]
 
     @property
     def cancelled(self) -> bool:
@@ -81,12 +82,17 @@ class ChildWork:
     # --- for the process ---
 
     def listen(self) -> None:
-        """Hear the server until it is gone; meanwhile, hand on progress that was held back. For a thread of its own."""
+        """Hear the server until it is gone; meanwhile, hand on progress that was held back, and say now and then that
+        this process lives, whatever its work is busy with. For a thread of its own."""
         poll = select.poll()
         poll.register(self._line.incoming, select.POLLIN)
+        beat_s = 0.0
         try:
             while True:
-                if poll.poll(REPORT_EVERY_S * 1000):
+                if time.monotonic() >= beat_s:
+                    beat_s = time.monotonic() + self._beat_every_s
+                    self._beat()
+                if poll.poll(min(REPORT_EVERY_S, self._beat_every_s) * 1000):
                     _, body = self._line.receive()
                     self._hear(frames.words(body))
                 self._flush()
@@ -117,6 +123,10 @@ class ChildWork:
         if self._cancel.wait(seconds):
             self.stopped = True
         return self.stopped
+
+    def _beat(self) -> None:
+        with self._turn:
+            self._line.say({"beat": True})
 
     def _flush(self) -> None:
         with self._turn:

@@ -48,3 +48,7 @@ class JobProcess(PipedProcess):
     def death(self) -> Unavailable:
         """What to say of it; it is ended, if it was not."""
         return Unavailable(f"The job's process ended {self.kill()}.")
+
+    def silent(self, for_s: float) -> Unavailable:
+        """What to say of one that lives and tells nothing; it is ended, with all that it started."""
+        return Unavailable(f"The job's process told nothing for {for_s:g} s: it hung, and was ended {self.kill()}.")
