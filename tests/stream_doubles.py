@@ -141,6 +141,7 @@ class BrokerSource:
         self._broker.before(f"produced {topic}")
 
     def lag(self, topic: str, group: str) -> int | None:
+        self._broker.before("lag")
         return self._broker.left(topic, group)
 
     def close(self) -> None:

@@ -21,6 +21,7 @@ from contract.streams.kit import Broker, all_below, at_least, numbered, numbers,
 
 from bettong.domain.drivers import Capability, Egress, Message, ReadRequest, Stage, WriteMode, WriteRequest
 from bettong.drivers.opening import Reach
+from bettong.drivers.streams import StreamSource
 from bettong.errors import BadInput, NotFound
 
 if TYPE_CHECKING:
@@ -172,6 +173,31 @@ def test_a_message_of_somebody_else_is_not_committed(broker: Broker) -> None:
 
         with pytest.raises(BadInput, match="not given out by this source"):
             other.commit(got)
+
+
+def test_how_much_waits_for_a_group_is_told_where_the_broker_knows_it(broker: Broker) -> None:
+    topic = broker.topic(partitions=2)
+    with broker.open() as source:
+        if type(source).lag is StreamSource.lag:
+            assert source.lag(topic, topic) is None
+            return
+        with pytest.raises(NotFound, match="'no_such_topic'"):
+            source.lag("no_such_topic", topic)
+        assert source.lag(topic, topic) == 0
+        for message in numbered(10):  # Tansu counts what came in one batch as one message
+            source.produce(topic, [message])
+        assert source.lag(topic, topic) == 10
+
+        got = take(source, topic, topic, at_least(10), commit=False)
+        assert source.lag(topic, topic) == 10  # in hand, and not done
+        source.commit(got[:6])
+        assert source.lag(topic, topic) == 4
+        assert source.lag(topic, f"{topic}-other") == 10
+    with broker.open(start="latest") as another:
+        assert another.lag(topic, topic) == 4
+        assert another.lag(topic, f"{topic}-new") == 0
+        take(another, topic, topic, at_least(4))
+        assert another.lag(topic, topic) == 0
 
 
 # --- members that die -----------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""`bettong jobs`: which job an id means that is not written out."""
+"""`bettong jobs`: which job an id means that is not written out, and how far behind a stream is said to be."""
 
 from __future__ import annotations
 
@@ -40,3 +40,11 @@ def test_characters_that_several_ids_have_name_none_of_them(server: Server) -> N
 def test_what_is_too_short_for_an_id_is_left_to_the_server_to_refuse(server: Server) -> None:
     assert jobs._path(server, "") == "/v1/api/jobs/"
     assert jobs._path(server, "../x") == "/v1/api/jobs/..%2Fx"
+
+
+def test_a_running_stream_is_shown_with_what_waits_for_it() -> None:
+    running = {"ended_at": None, "progress": {"messages_in": 5, "lag": 1200}}
+
+    assert jobs._waiting(running) == "1,200 messages"
+    assert jobs._waiting({**running, "progress": {"messages_in": 5, "lag": None}}) == ""
+    assert jobs._waiting({**running, "ended_at": "2026-11-30T20:00:00"}) == ""

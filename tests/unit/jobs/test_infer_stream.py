@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import sqlite3
 from contextlib import suppress
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -495,6 +496,30 @@ def test_progress_tells_counts_rate_and_lag_and_that_it_got_further(broker: Brok
     assert work.progress[-1]["messages_per_second"] == 10.0
     assert work.positions[0] == "10 messages"
     assert len(work.positions) <= 3
+
+
+def test_how_far_it_is_behind_is_asked_now_and_then_and_no_job_fails_for_it(broker: Broker, a_job: Any) -> None:
+    broker.at_once = 1
+    broker.send("orders", *({"x": n} for n in range(20)))
+    asked: list[float] = []
+
+    def model(rows: list[float]) -> list[float]:
+        broker.clock.sleep(1.0)
+        return doubled(rows)
+
+    def refuses_to_tell(call: str) -> None:
+        if call == "lag":
+            asked.append(broker.clock.now_s)
+            raise BadInput("This login may not do that.", "Ask for the right.")
+
+    broker.before = refuses_to_tell
+    work = a_job(model=model)
+
+    totals = run(work)
+
+    assert totals["predictions_out"] == 20
+    assert {p["lag"] for p in work.progress} == {None}
+    assert all(later - earlier >= LAG_EVERY_S for earlier, later in pairwise(asked))
 
 
 # --- killed ---------------------------------------------------------------------------------------------------------

@@ -146,6 +146,14 @@ def test_a_script_is_told_in_which_state_a_job_without_rows_ended(
     assert f"Job {ID} cancelled after " in capsys.readouterr().err
 
 
+def test_a_stream_says_how_much_waits_as_long_as_it_runs_and_its_broker_can_tell() -> None:
+    counts = {"rows_read": 7, "rows_written": 7, "rows_rejected": 0, "lag": 1200}
+
+    assert str(JobProgress(counts, "running")) == "running  7 rows  1,200 waiting"
+    assert "waiting" not in str(JobProgress({**counts, "lag": None}, "running"))
+    assert "waiting" not in str(JobProgress(counts, "cancelled"))
+
+
 def test_rows_that_were_only_rejected_are_not_shown_as_done() -> None:
     counts = {"rows_read": 50, "rows_written": 0, "rows_rejected": 50, "rows_total": None}
 

@@ -34,7 +34,8 @@ _AWAY_S = 120.0  # for how long the platform may not answer while a job is waite
 
 class JobProgress(dict[str, Any]):
     """How far a job is: `rows_read`, `rows_written`, `rows_rejected`, `rows_total` (None when nobody knows), and what
-    else its kind counts, such as messages of a stream. Shows itself as a bar."""
+    else its kind counts, such as messages of a stream; `lag` is how many of its topic wait, as of a few seconds ago,
+    None where the broker cannot tell. Shows itself as a bar."""
 
     def __init__(self, known: Mapping[str, Any] | None, state: str) -> None:
         super().__init__(known or {})
@@ -71,7 +72,9 @@ class JobProgress(dict[str, Any]):
         written, total, rejected = self.get("rows_written"), self.get("rows_total"), self.get("rows_rejected")
         done = (self.get("rows_read") or 0) if written is None else written
         rows = f"{done:,} of {total:,} rows" if total else f"{done:,} {'row' if done == 1 else 'rows'}"
-        return [rows, *([f"{rejected:,} rejected"] if rejected else [])]
+        waiting = None if self.state in _ENDED else self.get("lag")
+        told = [f"{rejected:,} rejected"] if rejected else []
+        return [rows, *told, *([] if waiting is None else [f"{waiting:,} waiting"])]
 
 
 class Job(Object):

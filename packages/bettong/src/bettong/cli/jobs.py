@@ -62,6 +62,7 @@ def show(job_id: str, as_json: bool) -> None:
         "pipeline": job["pipeline_name"],
         "state": job["state"],
         "rows": _rows(job),
+        "waiting": _waiting(job),
         "guarantee": job["guarantee"],
         "attempts": job["attempts"],
         "created": job["created_at"][:19],
@@ -105,6 +106,12 @@ def _path(server: Server, job_id: str) -> str:
             fail(f"The ids of {len(named)} jobs begin with '{job_id}'. Give more of it: bettong jobs list")
         job_id = named[0] if named else job_id
     return f"{_ROOT}/{quote(job_id, safe='')}"
+
+
+def _waiting(job: Mapping[str, Any]) -> str:
+    """How far a stream is behind, as it said a few seconds ago; "" where nobody knows, and of what has ended."""
+    waits = None if job["ended_at"] else (job["progress"] or {}).get("lag")
+    return "" if waits is None else f"{waits:,} messages"
 
 
 def _rows(job: Mapping[str, Any]) -> str:

@@ -234,6 +234,22 @@ class Consumable(Protocol):
 
 
 @runtime_checkable
+class Measurable(Consumable, Protocol):
+    """A broker that can tell how far behind a group is. `drivers.streams.StreamSource` is one that cannot."""
+
+    def lag(self, topic: str, group: str) -> int | None:
+        """How many messages of the topic the group has not committed, those in hand among them; None where the broker
+        cannot tell. Of a group that nobody has used: how many it would get. Changes nothing, and makes no group.
+
+        Costs a question to the broker: ask now and then, not for each message.
+
+        Raises:
+            NotFound: the topic is not there.
+            Unavailable: the broker does not answer.
+        """
+
+
+@runtime_checkable
 class Producible(Protocol):
     def produce(self, topic: str, messages: Sequence[Message]) -> None:
         """The broker has them, as safely as it promises, when this returns."""

@@ -140,6 +140,9 @@ class NatsSource(streams.StreamSource):
             part = list(zip(messages, headers, strict=True))[start : start + streams.AT_ONCE]
             self._run(lambda part=part: self._published(subject, part))
 
+    def lag(self, topic: str, group: str) -> int | None:
+        return int(self._run(lambda: self._not_acknowledged(topic, group)))
+
     def close(self) -> None:
         """Hand back what was not committed, for another member to get it at once, if the server can be told."""
         with suppress(BettongError):  # else it gives it to others later, by itself
@@ -225,6 +228,16 @@ class NatsSource(streams.StreamSource):
             )
         self._patience_s = min(self._patience_s, float(known.config.ack_wait or self._patience_s))
         return await self._jetstream.pull_subscribe_bind(consumer=group, stream=stream)
+
+    async def _not_acknowledged(self, topic: str, group: str) -> int:
+        from nats.js.errors import NotFoundError
+
+        stream, subject = await self._place(topic)
+        try:
+            known = await self._jetstream.consumer_info(stream, group)
+        except NotFoundError:
+            return await self._from(stream, subject, 1) if self._details.start == "earliest" else 0
+        return (known.num_pending or 0) + (known.num_ack_pending or 0)
 
     async def _pulled(self, pull: Any, size: int, wait_s: float) -> list[Any]:
         """What there is, at most `size`; waits for the first alone."""

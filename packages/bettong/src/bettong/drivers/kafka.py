@@ -174,6 +174,22 @@ class KafkaSource(streams.StreamSource):
             self._producer.purge()
             raise sql_errors.broken(KIND)
 
+    def lag(self, topic: str, group: str) -> int | None:
+        """Of all partitions, whoever reads them. Offsets without a message, as of transactions, count as one."""
+        import confluent_kafka
+
+        with self._reader(group) as reader:
+            spans = self._spans(reader, topic)
+            places = [confluent_kafka.TopicPartition(topic, partition) for partition in spans]
+            with in_our_words():
+                kept = {place.partition: place.offset for place in reader.committed(places, self._timeout_s)}
+        waits = 0
+        for partition, (low, high) in spans.items():
+            begins = low if self._details.start == "earliest" else high
+            at = kept[partition] if kept[partition] >= 0 else begins
+            waits += max(0, high - max(at, low))  # what the broker has deleted comes to nobody
+        return waits
+
     def close(self) -> None:
         for member in self._members.values():
             with suppress(BettongError):  # the group takes it for dead, later
@@ -208,13 +224,13 @@ class KafkaSource(streams.StreamSource):
         return found
 
     @contextmanager
-    def _reader(self) -> Iterator[Any]:
-        """A consumer that belongs to no group."""
+    def _reader(self, group: str = "bettong") -> Iterator[Any]:
+        """A consumer that joins no group; it may ask for the places of `group`."""
         import confluent_kafka
 
         from bettong.drivers.kafka_group import within
 
-        more = {"group.id": "bettong", "enable.auto.commit": False, "enable.partition.eof": True}
+        more = {"group.id": group, "enable.auto.commit": False, "enable.partition.eof": True}
         with in_our_words():
             reader = confluent_kafka.Consumer({**self._configuration, **more, "auto.offset.reset": "earliest"})
         try:

@@ -164,6 +164,16 @@ class RedisSource(streams.StreamSource):
                 if refused := next((answer for answer in answers if isinstance(answer, Exception)), None):
                     raise refused
 
+    def lag(self, topic: str, group: str) -> int | None:
+        """None before Redis 7, and where entries were deleted behind the group's place."""
+        with _failed():
+            self._check(topic)
+            known = {found["name"].decode(errors="replace"): found for found in self._client.xinfo_groups(topic)}
+            if group not in known:
+                return int(self._client.xlen(topic)) if self._details.start == "earliest" else 0
+        to_come = known[group].get("lag")
+        return None if to_come is None else int(to_come) + int(known[group]["pending"])
+
     def close(self) -> None:
         """Leave the groups; what was not committed goes to another member at once, if the server can be told."""
         import redis

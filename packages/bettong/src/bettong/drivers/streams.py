@@ -66,6 +66,10 @@ class StreamSource:
     def produce(self, topic: str, messages: Sequence[Message]) -> None:
         raise NotImplementedError
 
+    def lag(self, topic: str, group: str) -> int | None:
+        """For brokers that cannot tell; see `domain.drivers.Measurable`."""
+        return None
+
     def read(self, request: ReadRequest) -> pa.RecordBatchReader:
         """The messages of a topic: position, time, key, value, headers. With a limit, its last ones."""
         topic = request.query or self._details.topic

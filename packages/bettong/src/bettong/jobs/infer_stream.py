@@ -7,11 +7,11 @@ meanwhile: a topic waits as long as its answers do.
 from __future__ import annotations
 
 import time
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, cast
 
-from bettong.domain.drivers import Capability
+from bettong.domain.drivers import Capability, Measurable
 from bettong.domain.stream_requests import StreamRequest
 from bettong.engine.made_up import made_up_row
 from bettong.errors import BadInput, BettongError, ModelFailed, Unavailable
@@ -250,11 +250,13 @@ class Stream:
         return longest is not None and self._clock() - self._idle_since_s >= longest
 
     def _look_at_lag(self, source: Consumable) -> None:
-        """Not every broker tells how much waits in a topic."""
-        if (tell := getattr(source, "lag", None)) is None or self._clock() < self._lag_at_s:
+        """Not every broker tells how much waits in a topic, nor does every login hear it: no job fails for that."""
+        if not isinstance(source, Measurable) or self._clock() < self._lag_at_s:
             return
+        self._lag = None
+        with suppress(BettongError):  # whoever consumes next is told what is wrong
+            self._lag = source.lag(self._request.source.topic, self._request.group)
         self._lag_at_s = self._clock() + LAG_EVERY_S
-        self._lag = tell(self._request.source.topic, self._request.group)
 
     def _report(self) -> None:
         """Say how far it is. Only what carries a position tells the server that this attempt got further."""
