@@ -101,14 +101,14 @@ class JobPlatform:
             timeout=60,
         )
 
-    def post(self, path: str, body: object = None) -> Any:
-        answer = self.call("POST", path, body or {})
+    def post(self, path: str, body: object = None, *, token: str | None = None) -> Any:
+        answer = self.call("POST", path, body or {}, token=token)
         assert answer.is_success, answer.text
         return answer.json()
 
-    def stranger(self) -> str:
+    def stranger(self, email: str = "eve@example.org") -> str:
         """The token of somebody who is a member of nothing."""
-        made = bettong("tokens", "create", "eve@example.org", "--invite", home=self.home).stdout
+        made = bettong("tokens", "create", email, "--invite", home=self.home).stdout
         return made.strip()
 
     # --- jobs -------------------------------------------------------------------------------------------------------
@@ -129,6 +129,7 @@ class JobPlatform:
             self.pipeline = wl.build_pipeline("prices").clear().add_model_step(version)
             self.version = self.pipeline.create_version()
             self.pipeline_id = self.pipeline.id()
+            self.workspace_id = wl.get_current_workspace().id()
             details = {"database": str(self.folder / "rows.db"), "password": PASSWORD}
             self.connection_id = wl.create_connection("rows", "SQLITE", details).id()
 

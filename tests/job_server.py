@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from bettong import compose
 from bettong.cli import server
 from bettong.domain.jobs import JobKind
-from bettong.jobs import kinds
+from bettong.jobs import kinds, queue
 from bettong.services import jobs
 from bettong.services.job_orders import Ground, Order
 
@@ -25,6 +25,7 @@ def as_asked(asked: Mapping[str, Any], ground: Ground) -> Order:
 def main() -> None:
     jobs.ORDERS = dict.fromkeys(JobKind, as_asked)
     made = kinds.Programs(dict.fromkeys(JobKind, "job_kinds:stepwise"), (HERE,))
+    queue.RENEW_EVERY_S = 1.0  # so that what a job stands on is looked at while a test waits
     kinds.Programs = lambda: made  # type: ignore[assignment, misc]  # what compose asks for
     server.serve(compose.settings_from_environment())
 

@@ -15,7 +15,7 @@ from job_kit import alive, eventually
 
 from bettong.domain.jobs import Job, JobKind, JobState
 from bettong.drivers.processes import DriverProcesses
-from bettong.errors import ModelFailed, Unavailable
+from bettong.errors import Forbidden, ModelFailed, Unavailable
 from bettong.jobs import attempt as attempts
 from bettong.jobs import pulse
 from bettong.jobs.attempt import Attempt, Means
@@ -245,6 +245,27 @@ def test_a_job_that_another_server_has_is_ended_at_once(bench: Bench) -> None:
     running.ended()
 
     assert not alive(pid)
+
+
+def test_a_job_that_may_not_go_on_is_ended_at_once_and_says_why(bench: Bench) -> None:
+    running = Running(bench.attempt("is_deaf"))
+    pid = pid_told(bench)
+
+    running.attempt.refuse(why := Forbidden("Ann is no longer a member."))
+
+    assert running.ended().error is why
+    assert not alive(pid)
+
+
+def test_a_job_that_may_not_go_on_waits_for_no_deployment(bench: Bench) -> None:
+    asked = threading.Event()
+    bench.deployments.looks = lambda: asked.set()
+    running = Running(bench.attempt("counts"))
+    assert asked.wait(30)
+
+    running.attempt.refuse(why := Forbidden("Ann is no longer a member."))
+
+    assert (running.ended().error, bench.store.progress) == (why, [])
 
 
 def test_a_kind_that_chatters_fills_no_database(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

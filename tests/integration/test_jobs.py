@@ -182,6 +182,45 @@ def test_a_stranger_finds_no_job_and_whoever_sees_the_workspace_sees_it(platform
     platform.ended(job_id)
 
 
+@pytest.mark.parametrize(
+    ("gone", "words"),
+    [
+        ("membership", "ida-0@example.org, with whose rights this job runs, is no longer a member of its workspace."),
+        ("account", "The user who made this is deactivated, or gone."),
+        ("connection", "The connection that this job has as its source was deleted, or is no longer linked"),
+    ],
+)
+def test_a_running_job_is_ended_when_what_it_stands_on_goes(platform: JobPlatform, gone: str, words: str) -> None:
+    workspace = platform.workspace_id
+    email = f"ida-{('membership', 'account', 'connection').index(gone)}@example.org"
+    token = platform.stranger(email)
+    platform.post("workspaces/add_user", {"workspace_id": workspace, "email": email})
+    path = str(platform.folder / "rows.db")
+    connection = platform.post("connections/create", {"name": gone, "type": "SQLITE", "details": {"database": path}})
+    platform.post("connections/add_to_workspace", {"workspace_id": workspace, "connection_id": connection["id"]})
+    end = {"connection_id": connection["id"]}
+    asked = platform.request(source={**end, "query": "select * from rows"}, sink={**end, "table": "prices"})
+    job_id = platform.post("jobs/infer_batch", asked, token=token)["job"]["id"]
+    platform.let(0, 1)
+    _, _, pid = platform.done_to(1)
+
+    if gone == "membership":
+        platform.post("workspaces/remove_user", {"workspace_id": workspace, "email": email})
+    elif gone == "account":
+        platform.post("users/deactivate", {"email": email})
+    else:
+        platform.call("POST", "connections/delete", {"name": gone, "force": True})
+    ended = platform.ended(job_id)
+    platform.let(2, 3, 4, 5)
+
+    assert (ended["state"], ended["attempts"]) == ("failed", 1)
+    assert ended["error"].startswith(words)
+    assert "make it anew" in ended["error"] or "make the job anew" in ended["error"]
+    assert not alive(pid)
+    assert [step for step, _, _ in platform.steps()] == [0, 1]
+    assert deployments_of_jobs(platform) == []
+
+
 def test_the_deployment_of_a_job_takes_requests_of_nobody_else(platform: JobPlatform) -> None:
     job_id = platform.make()
     platform.let(0)

@@ -11,7 +11,7 @@ from uuid import uuid4
 import pytest
 
 from bettong.domain.jobs import Job, JobKind, JobState
-from bettong.errors import BadInput, Unavailable
+from bettong.errors import BadInput, BettongError, Forbidden, NotFound, Unavailable
 from bettong.jobs.queue import LEASE_S, RENEW_EVERY_S, JobQueue
 from bettong.jobs.verdicts import Ended
 from bettong.storage.stores import open_stores
@@ -73,6 +73,9 @@ class HeldAttempt:
         self.lost = True
         self._end.set()
 
+    def refuse(self, why: BettongError) -> None:
+        self.end(Ended(error=why))
+
 
 class Deployments:
     def __init__(self) -> None:
@@ -93,8 +96,9 @@ class Server:
     def __init__(self, stores: Stores, watch: Watch, name: str) -> None:
         self.attempts: list[HeldAttempt] = []
         self.deployments = Deployments()
+        self.against: BettongError | None = None  # what is to be said against its jobs
         deployments = cast("PrivateDeployments", self.deployments)
-        self.queue = JobQueue(stores.jobs, deployments, self._attempt_at, name, now_s=watch.now_s)
+        self.queue = JobQueue(stores.jobs, deployments, self._attempt_at, name, self._standing, now_s=watch.now_s)
 
     def round(self) -> None:
         self.queue.wake()
@@ -102,10 +106,19 @@ class Server:
 
     def end(self, at: int, ended: Ended) -> None:
         """End an attempt, and wait until the queue has applied what came of it."""
-        thread = self.attempts[at].thread.result(PATIENCE_S)
+        self.attempts[at].thread.result(PATIENCE_S)
         self.attempts[at].end(ended)
+        self.joined(at)
+
+    def joined(self, at: int) -> None:
+        """Wait until the queue has applied what came of an attempt."""
+        thread = self.attempts[at].thread.result(PATIENCE_S)
         thread.join(PATIENCE_S)
         assert not thread.is_alive()
+
+    def _standing(self, job: Job) -> None:
+        if self.against is not None:
+            raise self.against
 
     def _attempt_at(self, job: Job) -> HeldAttempt:
         self.attempts.append(HeldAttempt(job))
@@ -223,6 +236,42 @@ def test_somebody_elses_wish_to_cancel_reaches_the_attempt(
     assert server.attempts[0].cancel_asked
     server.end(0, Ended(result={"rows": 2}, stopped=True))
     assert (jobs.get(job.id).state, jobs.get(job.id).result) == (JobState.CANCELLED, {"rows": 2})
+
+
+@pytest.mark.parametrize("kind", [Forbidden, NotFound])
+def test_a_job_that_may_not_go_on_fails_at_the_next_renewal_in_these_words(
+    kind: type[BettongError], server: Server, jobs: SqlJobStore, watch: Watch, added: Callable[..., Job]
+) -> None:
+    job = added()
+    server.round()
+
+    server.against = kind("Ann is no longer a member.", "Have a member make it anew.")
+    server.round()
+    assert jobs.get(job.id).state is JobState.RUNNING  # rights are not looked up at every look
+    watch.passed_s += RENEW_EVERY_S
+    server.round()
+    server.joined(0)
+
+    assert (jobs.get(job.id).state, jobs.get(job.id).error) == (
+        JobState.FAILED,
+        "Ann is no longer a member. Have a member make it anew.",
+    )
+    server.round()
+    assert len(server.attempts) == 1
+
+
+def test_a_job_goes_on_while_nobody_can_tell_whether_it_may(
+    server: Server, jobs: SqlJobStore, watch: Watch, added: Callable[..., Job]
+) -> None:
+    job = added()
+    server.round()
+
+    server.against = Unavailable("The database does not answer.")
+    watch.passed_s += RENEW_EVERY_S
+    server.round()
+
+    server.end(0, Ended(result={"rows": 6}))
+    assert jobs.get(job.id).state is JobState.SUCCEEDED
 
 
 def test_a_server_keeps_its_jobs_for_as_long_as_it_looks_after_them(

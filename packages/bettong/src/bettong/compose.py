@@ -357,7 +357,7 @@ def build(settings: Settings, nursery: Nursery, *, url: str, instance: str, star
     )
     queue = PackagingQueue(services.models.unfinished, services.models.package)
     means = Means(stores.jobs, jobs, private, drivers, Programs(), home / "jobs", home / "logs")
-    job_queue = JobQueue(stores.jobs, private, lambda job: Attempt(job, means), _server_name(home))
+    job_queue = JobQueue(stores.jobs, private, lambda job: Attempt(job, means), _server_name(home), jobs.standing)
     courtesy = Courtesy()
     loops = (
         Loop("watch", _recover_then_watch(deployments), every_s=WATCH_EVERY_S),

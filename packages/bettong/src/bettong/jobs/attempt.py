@@ -61,6 +61,7 @@ class Attempt:
         self.cancel_asked = job.cancel_asked
         self.going_down = False
         self.lost = False  # another server has the job, or it ended
+        self._refusal: BettongError | None = None
         self._nudge = threading.Event()
         self._progress: dict[str, Any] | None = None
         self._position: str | None = None
@@ -82,6 +83,11 @@ class Attempt:
     def lose(self) -> None:
         """Have it end at once, and keep nothing more."""
         self.lost = True
+        self._nudge.set()
+
+    def refuse(self, why: BettongError) -> None:
+        """Have it end at once, and fail with these words: it may not do what it does any more."""
+        self._refusal = why
         self._nudge.set()
 
     def run(self) -> Ended:
@@ -116,7 +122,8 @@ class Attempt:
     def _deployment(self) -> Serving | None:
         """Where the job's deployment answers, once it does; None when the attempt is to stop before.
 
-        Raises what `PrivateDeployments` raises, and Unavailable when it takes too long.
+        Raises what `PrivateDeployments` raises, what the attempt was refused with, and Unavailable when it takes too
+        long.
         """
         deployments = self._means.deployments
         deployments.start(self.job)
@@ -124,6 +131,8 @@ class Attempt:
         while (serving := deployments.serving(self.job)) is None:
             if self._stopping:
                 return None
+            if self._refusal is not None:
+                raise self._refusal
             if time.monotonic() >= until:
                 raise Unavailable(f"The job's deployment does not serve within {LOAD_TIMEOUT_S:g} s.")
             self._nudge.wait(pause_s)
@@ -163,12 +172,14 @@ class Attempt:
         return {"url": serving.url, "token": self._means.deployments.token(self.job)}
 
     def _follow(self, child: JobProcess) -> Ended:
-        """Hear the process to its end, and see to it that it can go on."""
+        """Hear the process to its end, and see to it that it can go on. Raises what the attempt was refused with."""
         now = time.monotonic()
         token_s, look_s = now + TOKEN_EVERY_S, now + LOOK_AFTER_S
         give_up_s: float | None = None
         pulse = Pulse(now)
         while not self.lost:
+            if self._refusal is not None:
+                raise self._refusal
             said = child.hear(HEAR_S)
             if said is not None and (ended := self._heard(said)) is not None:
                 return ended

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from bettong.domain.jobs import JobKind, JobState
-from bettong.errors import BettongError
+from bettong.errors import BettongError, Forbidden, NotFound
 from bettong.jobs.loop import Loop
 from bettong.jobs.verdicts import Again, Finish, shortened, verdict
 
@@ -56,6 +56,7 @@ class Attempting(Protocol):
     def cancel(self) -> None: ...
     def go_down(self) -> None: ...
     def lose(self) -> None: ...
+    def refuse(self, why: BettongError) -> None: ...
 
 
 class JobQueue:
@@ -67,6 +68,8 @@ class JobQueue:
     Args:
         attempt_at: makes an attempt, which does not begin before its `run`.
         server: names this server over its restarts, and no other one.
+        standing: raises Forbidden or NotFound for a job that may not do any more what it does. Asked as often as a
+            lease is renewed.
         now_s: seconds of a clock that only moves forward.
     """
 
@@ -76,12 +79,13 @@ class JobQueue:
         deployments: PrivateDeployments,
         attempt_at: Callable[[Job], Attempting],
         server: str,
+        standing: Callable[[Job], object],
         *,
         places: tuple[Places, ...] = PLACES,
         now_s: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store, self._deployments, self._attempt_at = store, deployments, attempt_at
-        self._server, self._places, self._now_s = server, places, now_s
+        self._server, self._standing, self._places, self._now_s = server, standing, places, now_s
         self._running: dict[str, Running] = {}
         self._failures: dict[str, int] = {}
         self._lock = threading.Lock()
@@ -142,7 +146,7 @@ class JobQueue:
     def _renew(self, each: Running, now: float) -> None:
         job, store = each.attempt.job, self._store
         current: Job | None
-        if now >= each.renew_s:
+        if due := now >= each.renew_s:
             each.renew_s = now + RENEW_EVERY_S
             current = store.renew(job.id, job.attempts, lease_s=LEASE_S)
         else:
@@ -151,6 +155,17 @@ class JobQueue:
             each.attempt.lose()
         elif current.cancel_asked:
             each.attempt.cancel()
+        elif due:
+            self._look_at_rights(each.attempt)
+
+    def _look_at_rights(self, attempt: Attempting) -> None:
+        try:
+            self._standing(attempt.job)
+        except (Forbidden, NotFound) as why:
+            log.warning("job_refused job=%s reason=%s", attempt.job.id, why)
+            attempt.refuse(why)
+        except BettongError as fault:  # nobody can tell now: it is asked again
+            log.warning("rights_of_job job=%s problem=%s", attempt.job.id, fault)
 
     def _claim(self, now: float) -> None:
         for place in self._places:

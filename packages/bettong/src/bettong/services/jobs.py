@@ -156,25 +156,42 @@ class JobService:
 
     # --- for who runs it --------------------------------------------------------------------------------------------
 
+    def standing(self, job: Job) -> Principal:
+        """Whoever made the job, with the rights of now, which suffice for it. Cheap: it is asked while the job runs.
+
+        Raises:
+            Forbidden: that person is deactivated or gone, or no longer sees the workspace.
+            NotFound: a connection is gone, or out of that person's sight.
+        """
+        principal = self._identity.acting_for(job.created_by, "job")
+        if not principal.may_see(job.workspace_id):
+            raise Forbidden(
+                f"{principal.email}, with whose rights this job runs, is no longer a member of its workspace.",
+                "Have a member make it anew.",
+            )
+        for role, end in _ends(job):
+            try:
+                self._connections.get_by_id(principal, end["connection_id"])
+            except NotFound:
+                raise NotFound(
+                    f"The connection that this job has as its {role} was deleted, or is no longer linked to a "
+                    f"workspace of {principal.email}, with whose rights the job runs.",
+                    "Link it again, or make the job anew with another one.",
+                ) from None
+        return principal
+
     def equipment(self, job: Job) -> dict[str, tuple[str, dict[str, Any]]]:
         """Type and details of the connections that the job uses, by role; they go to its process and nowhere else.
 
         It has the rights that who made it has now. Each use is audited.
 
         Raises:
-            Forbidden: that person is gone, or no longer sees the workspace.
-            NotFound: a connection is gone, or out of that person's sight.
+            Forbidden, NotFound: as `standing`.
             Unavailable: no key opens a connection's details.
         """
-        principal = self._identity.acting_for(job.created_by, "job")
-        if not principal.may_see(job.workspace_id):
-            raise Forbidden(
-                "Whoever made this job is no longer a member of its workspace.", "Have a member make it anew."
-            )
+        principal = self.standing(job)
         opened = {}
-        for role in ROLES:
-            if (end := job.request.get(role)) is None:
-                continue
+        for role, end in _ends(job):
             purpose = f"{job.kind} job {job.id} runs, with it as {role} (attempt {job.attempts})"
             opened[role] = self._use.opened(principal, end["connection_id"], USED, purpose)
         return opened
@@ -218,3 +235,8 @@ class JobService:
                 f'Have the operator run: pip install "bettong[{driver.extra}]"',
             )
         return driver
+
+
+def _ends(job: Job) -> list[tuple[str, Mapping[str, Any]]]:
+    """What a job reads and writes, by role."""
+    return [(role, job.request[role]) for role in ROLES if job.request.get(role) is not None]
