@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from certificates import Authority
 
     from bettong.domain.drivers import TestReport
+    from bettong.drivers.leases import Manager
 
 SECRET = "s3cr€t & long/enough?"  # what no text may show; not a word that stands anywhere else
 TIMEOUT_S = 30.0
@@ -103,6 +104,7 @@ def new_calls(
     registry: Registry | None = None,
     max_at_once: int = 16,
     keep_ready_s: float = 0.0,
+    managers: Mapping[str, Manager] | None = None,
     **policy: Any,
 ) -> DriverProcesses:
     """Processes that may reach every address and this folder. None waits for a next call unless asked to."""
@@ -114,6 +116,7 @@ def new_calls(
         reach,
         ReferencePolicy(**policy),
         variables,
+        managers or {},
         max_at_once=max_at_once,
         keep_ready_s=keep_ready_s,
     )

@@ -9,6 +9,7 @@ from contract.drivers.cases import Case, new_calls
 from services.openbao import TOKEN, OpenBao, running_openbao
 
 from bettong.domain.drivers import Stage
+from bettong.drivers.vault import Vault
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,7 +28,7 @@ def test_a_password_from_a_vault_opens_a_database(mariadb_case: Case, openbao: O
     openbao.keep("team/warehouse", {"password": str(mariadb_case.details["password"]), "user": "bettong"})
     token = tmp_path / "token"
     token.write_text(f"{TOKEN}\n")
-    calls = new_calls(vault_addr=openbao.address, vault_token_file=str(token))
+    calls = new_calls(managers={"vault": Vault(openbao.address, str(token))})
     details = {
         **mariadb_case.details,
         "user": {"$secret": "vault:secret/team/warehouse#user"},
@@ -47,7 +48,7 @@ def test_what_the_vault_does_not_have_ends_the_report_at_the_secret(
     token.write_text("another token")
     details = {**mariadb_case.details, "password": {"$secret": "vault:secret/team/warehouse#password"}}
 
-    refused = new_calls(vault_addr=openbao.address, vault_token_file=str(token))
+    refused = new_calls(managers={"vault": Vault(openbao.address, str(token))})
 
     report = Case("MARIADB", details, refused).test()
 

@@ -7,6 +7,7 @@ import getpass
 import logging
 import os
 import platform as machine
+import re
 import resource
 import secrets
 import sys
@@ -89,9 +90,11 @@ def settings_from_environment(**overrides: Any) -> Settings:
             vault_addr=variables.get("BETTONG_VAULT_ADDR", ""),
             vault_token_file=variables.get("BETTONG_VAULT_TOKEN_FILE", ""),
         ),
+            environment=_environment("BETTONG_ENVIRONMENT"),
         limits=limits,
         job_days=_number("BETTONG_JOB_DAYS", JOB_DAYS),
     )
+        job_bytes=_number("BETTONG_JOB_BYTES", JOB_BYTES),
     return replace(settings, **{name: value for name, value in overrides.items() if value is not None})
 
 
@@ -136,6 +139,14 @@ def _one_of(name: str, known: tuple[str, ...]) -> str:
 
 
 def _folders(name: str) -> tuple[str, ...]:
+def _environment(name: str) -> str:
+    """A word that may stand anywhere in a reference without reaching beyond its place there."""
+    text = os.environ.get(name, "")
+    if text and not re.fullmatch("[A-Za-z0-9_-]{1,64}", text):
+        raise BadInput(f"{name} is '{text}'.", "Set it to at most 64 letters, digits, - and _, or leave it out.")
+    return text
+
+
     """Whole paths of folders. Raises BadInput for one that is not: nobody could say what it is below."""
     folders = tuple(os.path.expanduser(path) for path in _listed(name, os.pathsep))
     if relative := next((path for path in folders if not path.startswith("/")), None):
@@ -423,15 +434,16 @@ def _drivers(settings: Settings) -> DriverProcesses:
     own = [str(settings.home), str(settings.run_folder)]
     if rules.vault_token_file:
         own.append(rules.vault_token_file)
+    from bettong.drivers.vault import Vault
     egress = Egress(networks(rules.egress_allow), networks(rules.egress_deny), folders, tuple(own))
     policy = ReferencePolicy(
         env=rules.secret_env,
         folders=rules.secret_folders,
         forbidden=tuple(own),
-        vault_addr=rules.vault_addr,
-        vault_token_file=rules.vault_token_file,
+        environment=rules.environment,
     )
-    return DriverProcesses(Registry(), egress, policy, dict(os.environ))
+    managers = {"vault": Vault(rules.vault_addr, rules.vault_token_file)}
+    return DriverProcesses(Registry(), egress, policy, dict(os.environ), managers)
 
 
 def http_config(platform: Platform, settings: Settings) -> uvicorn.Config:

@@ -56,6 +56,7 @@ class DriverRules:
     vault_addr: str = ""
     vault_token_file: str = ""
 
+    environment: str = ""  # what {environment} in references stands for
 
 @dataclass(frozen=True, slots=True)
 class Settings:

@@ -1,6 +1,7 @@
 """A connection on its way into the process that opens it: what the server says of it, and what is made of it there.
 
-It holds secrets, and the values of the variables that its references name: it goes over a pipe and nowhere else.
+It holds secrets, and the values of what its references name in the environment and in managers of secrets: it goes over
+a pipe and nowhere else.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from bettong.domain.drivers import Driver
+    from bettong.drivers.leases import Loan
     from bettong.drivers.registry import Registry
 
 
@@ -29,9 +31,13 @@ def handed_over(
     environment: Mapping[str, str],
     kind: str,
     details: Mapping[str, Any],
+    loan: Loan,
     timeout_s: float,
 ) -> dict[str, Any]:
-    """What the other process is told. Raises BadInput for a type without a driver, or a reference that is none."""
+    """What the other process is told; what it is given of secrets ends with the loan.
+
+    Raises BadInput for a type without a driver, or a reference that is none.
+    """
     driver = registry.driver(kind)
     return {
         "kind": kind.upper(),
@@ -41,6 +47,7 @@ def handed_over(
         "egress": asdict(egress),
         "references": asdict(policy),
         "variables": references.variables_for(details, policy, environment),
+        "given": loan.take(details, timeout_s),
         "timeout_s": timeout_s,
     }
 
@@ -53,7 +60,7 @@ def opening_of(told: Mapping[str, Any]) -> Opening:
 
     sys.path += [folder for folder in told["folders"] if folder not in sys.path]
     policy = ReferencePolicy(**tuples(told["references"]))
-    reach = Reach(Egress(**tuples(told["egress"])), policy, told["variables"])
+    reach = Reach(Egress(**tuples(told["egress"])), policy, told["variables"], told["given"])
     module, _, name = told["driver"].partition(":")
     driver = cast("type[Driver]", getattr(import_module(module), name))
     return Opening(told["kind"], driver, told["details"], reach, told["timeout_s"])

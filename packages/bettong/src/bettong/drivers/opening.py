@@ -28,12 +28,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Reach:
-    """What the operator lets drivers reach: addresses and folders, secrets behind references, and of the environment
-    the variables that references may name."""
+    """What the operator lets drivers reach: addresses and folders, secrets behind references, of the environment the
+    variables that references may name, and of managers of secrets what the details name."""
 
     egress: Egress = field(default_factory=Egress)
     references: ReferencePolicy = field(default_factory=ReferencePolicy)
     variables: Mapping[str, str] = field(default_factory=dict, repr=False)
+    given: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
 
 class Opening:
@@ -100,8 +101,8 @@ class Opening:
             self._raw,
             self._reach.references,
             self._reach.variables,
+            self._reach.given,
             lambda value: self._scrubber.learn([value]),
-            self._timeout_s,
         )
         details = check(self._driver.details, self._kind, resolved)
         self._scrubber.learn(secret_values(details))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import base64
 import threading
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -25,6 +26,7 @@ from bettong.drivers.abilities import require
 from bettong.drivers.arrow_forms import one_row, plain_reader
 from bettong.drivers.child_process import ChildProcess
 from bettong.drivers.handing_over import handed_over
+from bettong.drivers.leases import Loan
 from bettong.drivers.ready import Ready
 from bettong.errors import BadInput, Unavailable
 
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from bettong.domain.drivers import Egress
+    from bettong.drivers.leases import Manager
     from bettong.drivers.references import ReferencePolicy
     from bettong.drivers.registry import Registry
 
@@ -54,6 +57,7 @@ class DriverProcesses:
         policy: which secrets references may name.
         environment: the server's variables. Processes get the few that they need to run; `env:` references reach those
             that `policy` allows.
+        managers: of secrets, by the scheme of the references that name what they keep.
         max_at_once: how many calls there are at most; a call waits for its turn within its own deadline.
         keep_ready_s: for how long after a call a process waits for the next one, so that its start is over by then. No
             process serves two calls.
@@ -65,11 +69,13 @@ class DriverProcesses:
         egress: Egress,
         policy: ReferencePolicy,
         environment: Mapping[str, str],
+        managers: Mapping[str, Manager] = MappingProxyType({}),
         *,
         max_at_once: int = MAX_AT_ONCE,
         keep_ready_s: float = KEEP_READY_S,
     ) -> None:
         self._registry, self._egress, self._policy, self._environment = registry, egress, policy, environment
+        self._managers = managers
         self._turns = threading.BoundedSemaphore(max_at_once)
         self._ready = Ready(self._start, keep_ready_s)
 
@@ -82,13 +88,19 @@ class DriverProcesses:
         """Of a process that uses connections: of the server's variables, the few that it needs to run."""
         return {**{name: self._environment[name] for name in _BASE if name in self._environment}, **_FIXED}
 
-    def handed_over(self, kind: str, details: Mapping[str, Any], timeout_s: float) -> dict[str, Any]:
+    def loan(self) -> Loan:
+        """What one use has from managers of secrets, to be closed when the use is over."""
+        return Loan(self._managers, self._policy)
+
+    def handed_over(self, kind: str, details: Mapping[str, Any], loan: Loan, timeout_s: float) -> dict[str, Any]:
         """What a process of its own, such as a job's, is told to open a connection by itself. It holds secrets.
 
         Raises:
             BadInput: the type has no driver, or a reference in the details is none.
         """
-        return handed_over(self._registry, self._egress, self._policy, self._environment, kind, details, timeout_s)
+        return handed_over(
+            self._registry, self._egress, self._policy, self._environment, kind, details, loan, timeout_s
+        )
 
     def info(self, kind: str) -> DriverInfo | None:
         return self._registry.info(kind)
@@ -146,17 +158,18 @@ class DriverProcesses:
     def _child(
         self, kind: str, details: Mapping[str, Any], timeout_s: float, asked: dict[str, Any]
     ) -> Iterator[ChildProcess]:
-        words = {**asked, **self.handed_over(kind, details, timeout_s)}
         if not self._turns.acquire(timeout=timeout_s):
             raise Unavailable("Too many connections are being used at once.", "Try again in a moment.")
         try:
-            child = self._ready.take()
-            try:
-                child.begin(kind.upper(), words, timeout_s)
-                yield child
-            finally:
-                child.end()
-                self._ready.refill()
+            with closing(self.loan()) as loan:
+                words = {**asked, **self.handed_over(kind, details, loan, timeout_s)}
+                child = self._ready.take()
+                try:
+                    child.begin(kind.upper(), words, timeout_s)
+                    yield child
+                finally:
+                    child.end()
+                    self._ready.refill()
         finally:
             self._turns.release()
 

@@ -236,9 +236,15 @@ def get(
     raise BadInput(f"'{address.host}' redirects more than {MAX_REDIRECTS} times.", "Use the last address.")
 
 
-def get_small(url: str, headers: Mapping[str, str], timeout_s: float) -> tuple[int, bytes]:
-    """Status and body of something that the operator named, wherever it is. Raises as `get` does."""
-    with get(url, headers, ANYWHERE, timeout_s, max_bytes=MAX_SMALL_BYTES) as answer:
+def send_small(
+    method: str, url: str, headers: Mapping[str, str], content: bytes, timeout_s: float
+) -> tuple[int, bytes]:
+    """Status and body of something that the operator named, wherever it is; redirects are answers. Raises as `get`."""
+    sized = {**headers, "content-length": str(len(content))} if content else headers
+    with (
+        Client(ANYWHERE, timeout_s) as client,
+        client.send(method, parse(url), sized, content or None, max_bytes=MAX_SMALL_BYTES) as answer,
+    ):
         return answer.status, b"".join(answer.chunks)
 
 

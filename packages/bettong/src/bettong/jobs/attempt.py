@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from dataclasses import dataclass
+from contextlib import closing
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from bettong.domain.jobs import JobKind
 from bettong.drivers.piped import error_of
 from bettong.errors import BettongError, Unavailable
 from bettong.jobs.process import JobProcess
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 
     from bettong.domain.jobs import Job
     from bettong.domain.ports import JobStore
+    from bettong.drivers.leases import Loan
     from bettong.drivers.processes import DriverProcesses
     from bettong.jobs.kinds import Programs
     from bettong.services.jobs import JobService
@@ -37,6 +40,9 @@ STOP_PATIENCE_S = 30.0  # for a kind to come to a safe place
 BEAT_EVERY_S = 5.0  # how often a process says at least that it lives
 SILENCE_S = 60.0  # without that it is stopped, or hangs: it holds its place no longer
 CONNECT_TIMEOUT_S = 60.0
+RUN_OUT = Unavailable(
+    "Short-lived credentials of its connections get no further.", "Have them last longer where they are given out."
+)
 MOST_LINES = 10_000  # of one attempt, in the job's log
 
 
@@ -52,6 +58,7 @@ class Means:
     folder: Path
     log_folder: Path
 
+    shares: Mapping[JobKind, int]
 
 class Attempt:
     """`run` in a thread of its own; the rest from any thread."""
@@ -99,13 +106,14 @@ class Attempt:
             serving = self._deployment()
             if serving is None:
                 return Ended(stopped=True)
-            with_words = self._words(serving)
-            child = JobProcess(self._means.drivers.environment)
-            try:
-                child.tell(with_words)
-                return self._follow(child)
-            finally:
-                child.end()
+            with closing(self._means.drivers.loan()) as loan:
+                with_words = self._words(serving, loan)
+                child = JobProcess(self._means.drivers.environment)
+                try:
+                    child.tell(with_words)
+                    return self._unless_run_out(loan, self._follow(child, loan))
+                finally:
+                    child.end()
         except BettongError as error:
             return Ended(error=error, advanced=self._advanced)
         except Exception as unexpected:
@@ -139,7 +147,7 @@ class Attempt:
             pause_s = min(pause_s * 1.5, LOOK_SLOWEST_S)
         return serving
 
-    def _words(self, serving: Serving) -> dict[str, Any]:
+    def _words(self, serving: Serving, loan: Loan) -> dict[str, Any]:
         """All that the process is told. It holds secrets."""
         job, means = self.job, self._means
         folder = means.folder / job.id
@@ -163,7 +171,7 @@ class Attempt:
             "beat_every_s": BEAT_EVERY_S,
             "host": self._address(serving),
             "connections": {
-                role: means.drivers.handed_over(kind, details, CONNECT_TIMEOUT_S)
+                role: means.drivers.handed_over(kind, details, loan, CONNECT_TIMEOUT_S)
                 for role, (kind, details) in means.jobs.equipment(job).items()
             },
         }
@@ -171,7 +179,7 @@ class Attempt:
     def _address(self, serving: Serving) -> dict[str, str]:
         return {"url": serving.url, "token": self._means.deployments.token(self.job)}
 
-    def _follow(self, child: JobProcess) -> Ended:
+    def _follow(self, child: JobProcess, loan: Loan) -> Ended:
         """Hear the process to its end, and see to it that it can go on. Raises what the attempt was refused with."""
         now = time.monotonic()
         token_s, look_s = now + TOKEN_EVERY_S, now + LOOK_AFTER_S
@@ -186,7 +194,7 @@ class Attempt:
             now = time.monotonic()
             self._feel(child, pulse, said, now)
             self._keep()
-            if self._stopping and give_up_s is None:
+            if give_up_s is None and (self._stopping or (self._goes_on and loan.ends_within(STOP_PATIENCE_S))):
                 child.tell({"cancel": True})
                 give_up_s = now + STOP_PATIENCE_S
             if give_up_s is not None and now >= give_up_s:
@@ -210,6 +218,18 @@ class Attempt:
 
     def _look_after(self) -> Serving | None:
         """Where the deployment answers; it is brought up again when nothing of it runs any more."""
+    @property
+    def _goes_on(self) -> bool:
+        """Whether the next attempt loses nothing of what this one has done."""
+        return self._advanced or self.job.kind is JobKind.INFER_STREAM
+
+    def _unless_run_out(self, loan: Loan, ended: Ended) -> Ended:
+        """What the end of its credentials makes of an attempt: neither a whole result nor the job's fault. The next one
+        gets new ones."""
+        if self._stopping or (ended.error is None and not ended.stopped) or not loan.ends_within(STOP_PATIENCE_S):
+            return ended
+        return replace(ended, error=RUN_OUT, advanced=self._goes_on)
+
         deployments = self._means.deployments
         try:
             if (serving := deployments.serving(self.job)) is None:
