@@ -158,12 +158,13 @@ def answering(folder: Path, model: bytes, takes: Mapping[str, Any], gives: Mappi
 
 
 def plus(addend: int, *, refuses: Callable[[dict[str, Any]], str | None] = lambda row: None) -> Any:
-    """Stands for a replica: `y` is `x` plus a number. Rows for which `refuses` has words make it refuse a request."""
+    """Stands for a replica: `y` is `x` plus a number. Rows for which `refuses` has words make it refuse a request, as
+    a replica words it."""
 
     def infer(rows: pa.Table) -> pa.Table:
         for at, row in enumerate(rows.to_pylist()):
             if words := refuses(row):
-                raise BadInput(f"Row {at}: {words}")
+                raise BadInput(f"Column 'x', row {at}: {words}.")
         y = [row["x"] + addend for row in rows.to_pylist()]
         return pa.table({"out.y": pa.array(y, pa.int64())})
 

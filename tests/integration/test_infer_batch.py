@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -144,8 +145,8 @@ def test_rows_at_fault_stand_alone_with_their_reasons_and_the_rest_goes_through(
         (-1, "Key column 'id' is null."),
         (5, "A row with the same keys came before."),
         (5, "A row with the same keys came before."),
-        (100, "Row 0: no such number"),
-        (2_001, "Row 0: no such number"),
+        (100, "Column 'x': no such number."),
+        (2_001, "Column 'x': no such number."),
         (9_000, "Column 'x' is null, and the pipeline takes no null in 'x'."),
     ]
     assert [row["row"] for row in rejects] == sorted(row["row"] for row in rejects)
@@ -166,20 +167,89 @@ def test_rows_that_the_target_refuses_are_rejects_too(tmp_path: Path, database: 
     assert read(work, "sink", "select count(*) as n from answers") == [{"n": 500}]
 
 
-def test_too_many_rejects_fail_the_job_and_what_was_written_stays(
-    tmp_path: Path, database: Callable[[str], End]
+def test_the_result_says_what_became_of_the_rows_and_why(tmp_path: Path, database: Callable[[str], End]) -> None:
+    refuses = lambda row: "no such number" if row["x"] in (101, 2_002) else None  # noqa: E731
+    work = work_double(batch_request(PLUS), database("a"), database("b"), plus(10, refuses=refuses), tmp_path)
+    put(work, "source", "rows", pa.concat_tables([numbers(), pa.table({"id": [9_000], "x": pa.nulls(1, pa.int64())})]))
+
+    result = infer_batch(work)
+
+    assert result["outcome"] == "2,998 of 3,001 rows were written, 3 were rejected."
+    assert list(result["reasons"].items()) == [
+        ("Column 'x': no such number.", 2),
+        ("Column 'x' is null, and the pipeline takes no null in 'x'.", 1),
+    ]
+    assert work.said[-1] == "Done: 2,998 of 3,001 rows were written, 3 were rejected."
+
+
+@pytest.mark.parametrize(
+    ("most", "words"),
+    [
+        (5, r"More than 5 rows were rejected\. The first"),
+        (0.01, r"More than 1% of the rows were rejected: \d\d of 3,000"),
+    ],
+)
+def test_too_many_rejects_end_the_job_and_what_was_written_and_found_stays(
+    tmp_path: Path, database: Callable[[str], End], most: float, words: str
 ) -> None:
     refuses = lambda row: "never" if row["x"] > 2_000 else None  # noqa: E731
     work = work_double(
-        batch_request(PLUS, max_rejects=5), database("a"), database("b"), plus(10, refuses=refuses), tmp_path
+        batch_request(PLUS, max_rejects=most), database("a"), database("b"), plus(10, refuses=refuses), tmp_path
     )
     put(work, "source", "rows", numbers())
 
-    with pytest.raises(BadInput, match=r"More than 5 rows were rejected. The last one: Row 0: never"):
+    with pytest.raises(BadInput, match=words) as failed:
         infer_batch(work)
 
+    assert re.search(r"The first, id=2\d\d\d: Column 'x': never\. job\.rejects\(\) and", str(failed.value))
     assert read(work, "sink", "select id, y from answers order by id") == expected()[: len(written(work))]
     assert 0 < len(written(work)) <= 2_000
+    rejects = work.rejects()
+    assert 6 if most == 5 else 31 <= len(rejects) < 500
+    assert work.told[-1][0]["rows_rejected"] == len(rejects)
+
+
+def test_a_job_that_could_do_no_row_fails_with_the_reason_of_the_first(
+    tmp_path: Path, database: Callable[[str], End]
+) -> None:
+    never = plus(10, refuses=lambda row: "never")
+    work = work_double(batch_request(PLUS, sink={"mode": "replace"}), database("a"), database("b"), never, tmp_path)
+    put(work, "source", "rows", numbers(10).slice(0, 10).append_column("z", pa.array(["s3cret"] * 10)))
+    put(work, "sink", "answers", pa.table({"id": [1], "y": [1]}))
+
+    with pytest.raises(BadInput, match=r"All 10 rows were rejected\. The first, id=0: Column 'x': never\."):
+        infer_batch(work)
+
+    assert [row["key.id"] for row in work.rejects()] == list(range(10))
+    assert read(work, "sink", "select id, y from answers") == [{"id": 1, "y": 1}]  # nothing takes its place
+
+
+def test_without_keys_a_row_is_named_by_its_place_and_a_file_of_no_row_is_not_made(
+    tmp_path: Path, database: Callable[[str], End]
+) -> None:
+    (tmp_path / "out").mkdir()
+    sink = End("FILE", {"path": str(tmp_path / "out")})
+    request = batch_request(PLUS, keys=[], sink={"table": "answers.parquet"})
+    work = work_double(request, database("a"), sink, plus(10, refuses=lambda row: "never"), tmp_path)
+    put(work, "source", "rows", numbers(1))
+
+    with pytest.raises(BadInput, match=r"The only row was rejected: row 0 \(from 0\): Column 'x': never\."):
+        infer_batch(work)
+
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_too_many_rows_that_the_target_refuses_end_the_job_too(tmp_path: Path, database: Callable[[str], End]) -> None:
+    work = work_double(batch_request(PLUS, max_rejects=1), database("a"), database("b"), plus(10), tmp_path)
+    put(work, "source", "rows", numbers(500))
+    with work.source("sink", Capability.UPSERT) as sink:
+        there = pa.table({"id": [7, 300, 400], "y": [0, 0, 0]})
+        sink.write(WriteRequest("answers", WriteMode.UPSERT, ("id",)), there.to_reader())  # type: ignore[attr-defined]
+
+    with pytest.raises(BadInput, match=r"More than 1 row was rejected\. The first, id=7: "):
+        infer_batch(work)
+
+    assert [row["key.id"] for row in work.rejects()] == [7, 300]
 
 
 def written(work: WorkDouble) -> list[int]:

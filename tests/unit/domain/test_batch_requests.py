@@ -52,6 +52,7 @@ def test_a_request_comes_back_from_json_as_it_was() -> None:
         keys=["day", "shop"],
         outputs={"next": "forecast[0]", "marks": "anomaly.count"},
         lineage=True,
+        max_rejects=0.05,
         source={"parameters": [1, "x", None]},
     )
 
@@ -87,7 +88,10 @@ def test_outputs_are_all_of_the_answer_unless_some_are_named() -> None:
         ({"map": {"shop": ["a", "b"]}}, "several columns for 'shop', which is no list"),
         ({"sink": {"mode": "upsert"}, "keys": []}, "Upsert needs key columns"),
         ({"sink": {"mode": "merge"}}, "append, replace, upsert"),
-        ({"max_rejects": -1}, "'max_rejects' is no whole number"),
+        ({"max_rejects": -1}, "'max_rejects' is no whole number from 0 to 1000000. Pass how many rows may be rejected"),
+        ({"max_rejects": 1.0}, "no share below 1. Pass how many .* or which share of them, such as 0.05"),
+        ({"max_rejects": -0.1}, "no share below 1"),
+        ({"max_rejects": True}, "'max_rejects' is no number"),
         ({"sink": {"table": " "}}, "'sink.table' is no text"),
         ({"source": {"parameters": "x"}}, "parameters are no list"),
         ({"lineage": "yes"}, "neither true nor false"),

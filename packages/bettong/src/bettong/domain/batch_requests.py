@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 MAX_REJECTS = 1_000
 MOST_REJECTS = 1_000_000
+_BOUNDS = "Pass how many rows may be rejected, such as 100, or which share of them, such as 0.05."
 LINEAGE = ("job_id", "pipeline_version", "model_version")
 
 
@@ -84,7 +85,7 @@ class BatchRequest:
         outputs: by column of the target the column of the answer that it is, such as `forecast`, `out.forecast`,
             `anomaly.count` or `forecast[0]`; None stands for each `out.x` as `x`.
         lineage: whether rows say which job and which versions they are from.
-        max_rejects: with more rows than that refused, the job fails.
+        max_rejects: with more rows than that rejected, the job fails; a float is a share of all rows, from 0 to 1.
     """
 
     pipeline_id: int
@@ -100,7 +101,7 @@ class BatchRequest:
     keys: tuple[str, ...] = ()
     outputs: Mapping[str, str] | None = None
     lineage: bool = False
-    max_rejects: int = MAX_REJECTS
+    max_rejects: float = MAX_REJECTS
 
     def to_document(self) -> dict[str, Any]:
         """As JSON keeps it, and `parse` reads it."""
@@ -156,7 +157,7 @@ def parse(asked: Mapping[str, Any], columns: Columns) -> BatchRequest:
         keys=keys,
         outputs=_outputs(asked.get("outputs")),
         lineage=_flag(asked, "lineage"),
-        max_rejects=_count(asked, "max_rejects", MAX_REJECTS, MOST_REJECTS),
+        max_rejects=_bound(asked),
     )
     _check_names(request)
     return request
@@ -268,10 +269,16 @@ def _flag(asked: Mapping[str, Any], name: str) -> bool:
     return value
 
 
-def _count(asked: Mapping[str, Any], name: str, default: int, most: int) -> int:
-    value = default if asked.get(name) is None else asked[name]
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= most:
-        raise BadInput(f"The request's '{name}' is no whole number from 0 to {most}.", "Pass one that is.")
+def _bound(asked: Mapping[str, Any]) -> float:
+    value = asked.get("max_rejects")
+    if value is None:
+        return MAX_REJECTS
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise BadInput("The request's 'max_rejects' is no number.", _BOUNDS)
+    if isinstance(value, int) and not 0 <= value <= MOST_REJECTS:
+        raise BadInput(f"The request's 'max_rejects' is no whole number from 0 to {MOST_REJECTS}.", _BOUNDS)
+    if isinstance(value, float) and not 0 <= value < 1:
+        raise BadInput("The request's 'max_rejects' is a fraction that is no share below 1.", _BOUNDS)
     return value
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import unquote
 from uuid import uuid4
@@ -159,9 +160,14 @@ class FilesSource:
         count = 0
         with self._tree.create(path, replace=replace) as file:
             sink = formats.sink(file, form, rows.schema, self._details.delimiter)
-            for batch in rows:
-                sink.write(batch)
-                count += batch.num_rows
+            try:
+                for batch in rows:
+                    sink.write(batch)
+                    count += batch.num_rows
+            except BaseException:
+                with suppress(Exception):  # pyarrow would end it later, in a file that is closed
+                    sink.close()
+                raise
             sink.close()
         return count
 

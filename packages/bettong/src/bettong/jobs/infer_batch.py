@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, cast
 
 import pyarrow as pa
@@ -15,10 +15,11 @@ from bettong.drivers.arrow_forms import plain_reader
 from bettong.errors import BettongError
 from bettong.jobs.batch.asking import Asking
 from bettong.jobs.batch.columns import ColumnPlan
+from bettong.jobs.batch.limit import Limit, outcome
 from bettong.jobs.batch.pace import Pace
 from bettong.jobs.batch.positions import Position
 from bettong.jobs.batch.reading import pieces, skipped
-from bettong.jobs.batch.rejects import Limit, RejectFiles
+from bettong.jobs.batch.rejects import RejectFiles
 from bettong.jobs.batch.writing import Writer, check_target
 from bettong.jobs.space import space
 
@@ -38,7 +39,7 @@ def infer_batch(work: Work) -> Mapping[str, Any]:
     """Read the source, ask the pipeline, write its answers; counts, seconds and what holds for them.
 
     Raises:
-        BadInput: columns do not fit, before the first row; or more rows were rejected than may be.
+        BadInput: columns do not fit, before the first row; or more rows were rejected than may be, or all.
         Unavailable: source, target or pipeline is not there.
     """
     request = BatchRequest.from_document(work.request)
@@ -80,9 +81,9 @@ class _Attempt:
                 check_target(cast("Transactional", self._sink), self._target, plan.target)
             files = RejectFiles(work.folder, plan.keys)
             rejected = files.drop_from(first.rows, null_keys=self._ordered)
-            limit = Limit(request.max_rejects, rejected)
             if self._ordered:  # rows with a null among their keys come again
                 first = Position(first.written + rejected, first.written, rejected, first.keys)
+            limit = Limit(request.max_rejects, self._total, first, files.first)
             writer = Writer(first, plan.keys, files.keep, limit, self._report)
             batches = skipped(rows, first.rows) if self._order is ReadOrder.STABLE else rows
             pace = Pace(1) if request.columns.by_request else Pace()
@@ -93,8 +94,8 @@ class _Attempt:
                 first.rows,
             )
             with Asking(work.infer, plan, pace, limit, work.lanes).answers(cut) as answers:
-                self._write(writer, self._until_cancelled(answers), plan.target)
-        return self._ended(writer.position)
+                self._write(writer, self._in_turn(answers, writer, limit), plan.target)
+        return self._ended(writer.position, files)
 
     def _write(self, writer: Writer, answers: Iterator[Answered], schema: pa.Schema) -> None:
         if not self._transactional:
@@ -106,9 +107,22 @@ class _Attempt:
         if self._request.mode is WriteMode.REPLACE and not writer.position.written and not self._work.cancelled:
             sink.write(self._target, pa.RecordBatchReader.from_batches(schema, []))  # nothing takes the place of all
 
-    def _until_cancelled(self, answers: Iterator[Answered]) -> Iterator[Answered]:
+    def _in_turn(self, answers: Iterator[Answered], writer: Writer, limit: Limit) -> Iterator[Answered]:
+        """Pieces to write, until the job is cancelled. The target takes the end of them only when it is a good one.
+
+        Raises:
+            BadInput: more rows were rejected than may be, or all.
+        """
         while not self._work.cancelled and (answered := next(answers, None)) is not None:
-            yield answered
+            if answered.whole:
+                yield answered
+                continue
+            writer.given_up(answered)
+            with suppress(BettongError):  # of the pieces that were under way there is nothing more to tell
+                for left in answers:
+                    writer.given_up(left)
+        if not self._work.cancelled:
+            limit.check(writer.position)
 
     def _position(self) -> Position:
         """Where this attempt begins. What the target keeps beside the rows counts more than what was last told."""
@@ -175,14 +189,19 @@ class _Attempt:
             "rows_per_s": round((position.rows - self._first.rows) / took),
         }
 
-    def _ended(self, position: Position) -> dict[str, Any]:
+    def _ended(self, position: Position, files: RejectFiles) -> dict[str, Any]:
         progress = self._progress(position)
         self._work.report(progress)
         seconds = round(time.monotonic() - self._began, 3)
         stopped = self._work.cancelled
-        self._work.say(
-            f"{'Stopped' if stopped else 'Done'}: {position.rows} rows read, {position.written} written, "
-            f"{position.rejected} rejected."
-        )
+        told = outcome(position)
+        self._work.say(f"{'Stopped' if stopped else 'Done'}: {told}")
         counts = {name: value for name, value in progress.items() if name != "rows_total"}
-        return {**counts, "seconds": seconds, "guarantee": self._guarantee.words, "attempts": self._work.attempt}
+        return {
+            "outcome": told,
+            **counts,
+            "reasons": files.reasons(),
+            "seconds": seconds,
+            "guarantee": self._guarantee.words,
+            "attempts": self._work.attempt,
+        }

@@ -16,6 +16,7 @@ import pyarrow as pa
 from bettong.errors import BadInput, DeadlineExceeded, ModelFailed
 from bettong.jobs.batch.columns import tuples
 from bettong.jobs.batch.handover import Handover
+from bettong.jobs.batch.reasons import reason_of
 from bettong.jobs.batch.rejects import Reject
 
 if TYPE_CHECKING:
@@ -25,9 +26,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from bettong.jobs.batch.columns import Asked, ColumnPlan
+    from bettong.jobs.batch.limit import Limit
     from bettong.jobs.batch.pace import Pace
     from bettong.jobs.batch.reading import Piece
-    from bettong.jobs.batch.rejects import Limit
 
 REFUSED = (BadInput, ModelFailed, DeadlineExceeded)  # what may be the fault of single rows
 
@@ -41,6 +42,7 @@ class Answered:
         at: their numbers in the source.
         first, end: where the piece begins and ends there.
         rejects: in the order of their rows.
+        whole: whether each row of the piece is here; not when the limit of rejects was passed meanwhile.
     """
 
     rows: pa.RecordBatch
@@ -48,6 +50,7 @@ class Answered:
     first: int
     end: int
     rejects: list[Reject]
+    whole: bool
 
 
 class Asking:
@@ -72,7 +75,7 @@ class Asking:
             def read() -> None:
                 try:
                     for piece in pieces:
-                        if not ahead.put(pool.submit(self._ask, piece)):
+                        if self._limit.passed or not ahead.put(pool.submit(self._ask, piece)):
                             break
                 except BaseException as failed:
                     ahead.put(failed)
@@ -91,12 +94,12 @@ class Asking:
 
     def _ask(self, piece: Piece) -> Answered:
         asked = self._plan.asked(piece)
+        self._limit.asking(piece.rows.num_rows)
         rejects = [
             Reject(row, keys, reason)
             for (row, reason), keys in zip(asked.faults.items(), asked.fault_keys, strict=True)
         ]
-        if rejects:
-            self._limit.found(len(rejects), rejects[-1].reason)
+        self._limit.found(len(rejects))
         parts, kept = [], []
         for start, answer, refused in self._halved(asked, 0, asked.rows.num_rows):
             if answer is None:
@@ -106,17 +109,13 @@ class Asking:
             parts.append(self._plan.written(asked.keys.slice(start, answer.num_rows), answer))
             kept.append(asked.at[start : start + answer.num_rows])
         rejects.sort(key=lambda reject: reject.row)
-        return Answered(
-            _joined(parts, self._plan.target),
-            np.concatenate(kept) if kept else np.empty(0, np.int64),
-            piece.first,
-            piece.end,
-            rejects,
-        )
+        at = np.concatenate(kept) if kept else np.empty(0, np.int64)
+        whole = len(at) + len(rejects) == piece.rows.num_rows
+        return Answered(_joined(parts, self._plan.target), at, piece.first, piece.end, rejects, whole)
 
     def _halved(self, asked: Asked, start: int, rows: int) -> Iterator[tuple[int, pa.Table | None, str]]:
         """(first row, answer, "") for rows that were answered, (row, None, reason) for one that cannot be."""
-        if not rows or self._given_up.is_set():
+        if not rows or self._given_up.is_set() or self._limit.passed:
             return
         try:
             with self._turns:
@@ -125,8 +124,8 @@ class Asking:
                 self._pace.learn(rows, time.perf_counter() - began)
         except REFUSED as refused:
             if rows == 1:
-                self._limit.found(1, str(refused))
-                yield start, None, str(refused)
+                self._limit.found(1)
+                yield start, None, reason_of(refused)
                 return
         else:
             yield start, answer, ""

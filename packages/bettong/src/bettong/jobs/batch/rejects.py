@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import threading
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from bettong.errors import BadInput
 from bettong.jobs.space import space
 from bettong.jobs.work import REJECTS
 
@@ -19,33 +18,20 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 KEY = "key."  # what the names of key columns begin with, so that none is called `row` or `reason`
+MOST_REASONS = 10
+_MOST_CHARS = 60  # of a key, where a row is named in a sentence
 
 
 @dataclass(frozen=True, slots=True)
 class Reject:
-    """A row, by its number in the source from 0, and why it was refused. `keys` are its values of the key columns."""
+    """A row, by its number in the source from 0, and why it was refused. `keys` are its values of the key columns.
+
+    The reason is the same for all rows with one fault, so that they can be counted, and has no value of the row.
+    """
 
     row: int
     keys: tuple[Any, ...]
     reason: str
-
-
-class Limit:
-    """Counts rejects as they are found, by any thread, so that a job that goes wrong altogether ends soon."""
-
-    def __init__(self, most: int, before: int = 0) -> None:
-        self._most, self._found = most, before
-        self._lock = threading.Lock()
-
-    def found(self, count: int, reason: str) -> None:
-        """Raises BadInput when these are too many."""
-        with self._lock:
-            self._found += count
-            if self._found > self._most:
-                raise BadInput(
-                    f"More than {self._most} rows were rejected. The last one: {reason}",
-                    "Look at the job's rejects, correct the rows or the mapping, or raise max_rejects.",
-                )
 
 
 class RejectFiles:
@@ -76,11 +62,28 @@ class RejectFiles:
         arrays = [pa.array(values, field.type) for values, field in zip(columns, self.schema, strict=True)]
         self._write(pa.RecordBatch.from_arrays(arrays, schema=self.schema))
 
+    def first(self) -> str:
+        """The first of them in words: its keys, or its number where there are none, and the reason."""
+        with pa.OSFile(str(min(self._files())), "rb") as source:
+            reject = pa.ipc.open_file(source).read_all().slice(0, 1).to_pylist()[0]
+        keys = [f"{name.removeprefix(KEY)}={_shown(of)}" for name, of in reject.items() if name.startswith(KEY)]
+        where = ", ".join(keys) if keys else f"row {reject['row']} (from 0)"
+        return f"{where}: {reject['reason']}"
+
+    def reasons(self) -> dict[str, int]:
+        """How many have which reason, the most frequent first, and no more than `MOST_REASONS`."""
+        counts: Counter[str] = Counter()
+        for file in self._files():
+            with pa.OSFile(str(file), "rb") as source:
+                found = pa.ipc.open_file(source).read_all()["reason"].value_counts().to_pylist()
+            counts.update({each["values"]: each["counts"] for each in found})
+        return dict(counts.most_common(MOST_REASONS))
+
     def drop_from(self, row: int, *, null_keys: bool) -> int:
         """Forget those that come again: of this row and behind, and with `null_keys` those with a null in their keys.
         How many are left."""
         left = 0
-        for file in sorted(self._folder.glob(f"{REJECTS}-*.arrow")):
+        for file in self._files():
             with pa.OSFile(str(file), "rb") as source:
                 rows = pa.ipc.open_file(source).read_all()
             kept = rows.filter(pc.field("row") < row)
@@ -95,6 +98,9 @@ class RejectFiles:
                 self._write(kept.combine_chunks().to_batches()[0])
         return left
 
+    def _files(self) -> list[Path]:
+        return sorted(self._folder.glob(f"{REJECTS}-*.arrow"))
+
     def _write(self, rows: pa.RecordBatch) -> None:
         name = f"{REJECTS}-{rows['row'][0].as_py():015d}.arrow"
         part = self._folder / f".{name}.part"
@@ -104,3 +110,8 @@ class RejectFiles:
             file.flush()
             os.fsync(file.fileno())
         part.replace(self._folder / name)
+
+
+def _shown(key: object) -> str:
+    text = "null" if key is None else str(key)
+    return text if len(text) <= _MOST_CHARS else f"{text[:_MOST_CHARS]}…"

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from bettong.domain.drivers import Transactional, Writable
     from bettong.jobs.batch.asking import Answered
-    from bettong.jobs.batch.rejects import Limit
+    from bettong.jobs.batch.limit import Limit
 
 
 def check_target(sink: Transactional, request: WriteRequest, schema: pa.Schema) -> None:
@@ -87,7 +87,7 @@ class Writer:
         """Write a piece, each part with its checkpoint. Rows that the target refuses become rejects.
 
         Raises:
-            BadInput: more rows were refused than may be.
+            BadInput: more rows were rejected than may be.
         """
         self._keep_rejects(answered.rejects)
         self.position = self._moved(rejected=len(answered.rejects))
@@ -123,6 +123,14 @@ class Writer:
                 raise failed[0] from None
             raise
 
+    def given_up(self, answered: Answered) -> None:
+        """Keep the rejects of a piece of which nothing is written."""
+        if answered.rejects:
+            self._keep_rejects(answered.rejects)
+            rows = max(self.position.rows, answered.rejects[-1].row + 1)
+            self.position = self._moved(rows=rows, rejected=len(answered.rejects))
+            self._done(self.position, "")
+
     def _halved(
         self, sink: Transactional, request: WriteRequest, checkpoint: str, answered: Answered, start: int, rows: int
     ) -> None:
@@ -137,9 +145,12 @@ class Writer:
             sink.write_batch(request, part, checkpoint, after.encode([key.type for key in self._keys]))
         except BadInput as refused:
             if rows == 1:
-                self._limit.found(1, str(refused))
                 self._keep_rejects([Reject(int(answered.at[start]), keys or (), str(refused))])
                 self.position = self._moved(rejected=1)
+                self._limit.found(1)
+                if self._limit.passed:
+                    self._done(self.position, "")
+                    self._limit.check(self.position)
                 return
         else:
             self.position = after
