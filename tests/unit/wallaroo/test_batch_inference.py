@@ -68,7 +68,7 @@ def test_all_that_can_be_said_is_sent(
         keys=("id",),
         outputs={"week": "forecast[0]"},
         lineage=True,
-        max_rejects=7,
+        max_rejects=0.05,
         version=UUIDS[3],
     )
 
@@ -81,7 +81,7 @@ def test_all_that_can_be_said_is_sent(
         "keys": ["id"],
         "outputs": {"week": "forecast[0]"},
         "lineage": True,
-        "max_rejects": 7,
+        "max_rejects": 0.05,
     }
 
 

@@ -31,7 +31,7 @@ def start(
     keys: Sequence[str],
     outputs: Mapping[str, str] | None,
     lineage: bool,
-    max_rejects: int,
+    max_rejects: float,
 ) -> Job:
     """Have the platform begin one.
 

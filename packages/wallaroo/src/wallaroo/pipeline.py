@@ -399,7 +399,7 @@ class Pipeline(StepEditing, Object):
         mode: str = "append",
         outputs: Mapping[str, str] | None = None,
         lineage: bool = False,
-        max_rejects: int = 1000,
+        max_rejects: float = 1000,
         parameters: Sequence[Any] = (),
         version: PipelineVersion | str | None = None,
     ) -> Job:
@@ -418,7 +418,9 @@ class Pipeline(StepEditing, Object):
             outputs: by column of the table the column of the answer, such as `{"week": "forecast[0]"}`; by default each
                 one under its own name.
             lineage: write `job_id`, `pipeline_version` and `model_version` in every row.
-            max_rejects: with more rows refused, the job fails; `job.rejects()` has them with their reasons.
+            max_rejects: with more rows rejected, the job ends at once and has failed: how many, or as a float below 1
+                which share, such as 0.05. Rejected rows stop no others otherwise; `job.rejects()` has them with their
+                reasons. A job that could do no row at all has failed, too.
             parameters: bound to the query's placeholders, never formatted in.
             version: one of this pipeline's versions or its name; by default the deployed one, else that of the local
                 steps, else the newest.
