@@ -152,12 +152,16 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One message of a stream. `position` says where it stands, in words of the driver, such as "topic/2@417"."""
+    """One message of a stream. `position` says where it stands, in words of the driver, such as "topic/2@417".
+
+    With `new` its broker says that nobody was given it before: what is known of its position is about another one.
+    """
 
     value: bytes
     key: bytes | None = None
     position: str = ""
     headers: Mapping[str, str] = field(default_factory=dict)
+    new: bool = field(default=False, compare=False)
 
 
 class Driver(Protocol):

@@ -131,6 +131,9 @@ class Stream:
 
     def _round(self, messages: list[Message], source: Consumable, sink: Sink, rejects: Rejects, asking: Asking) -> None:
         """Messages taken, answered, handed on and committed. None is committed before, whatever this raises."""
+        recent = [message for message in messages if message.new]  # not every broker has positions that are used once
+        sink.committed(recent)
+        self._journal.committed(recent)
         new = [message for message in messages if not sink.has(message) and not self._journal.has(message)]
         batches, refused = self._read(new)
         repeated: set[str] | None = None
