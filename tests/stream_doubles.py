@@ -168,6 +168,7 @@ class StreamWork:
     database: Path | None = None
     attempt: int = 1
     lanes: int = 1
+    most_bytes: int = 0
     position: str | None = None
     job_id: str = JOB
     lineage: Mapping[str, str] = field(default_factory=lambda: {"job_id": JOB, "pipeline_version": VERSION})

@@ -113,6 +113,13 @@ def test_jobs_are_listed_newest_first_by_workspace_kind_state_and_connection(
     assert ids(jobs.all(None, unended=True)) == [elsewhere.id, first.id]
     assert ids(jobs.all(None, connection_id="c-1")) == [replay.id, first.id]
     assert ids(jobs.all(None, connection_id="c-1", unended=True)) == [first.id]
+    assert ids(jobs.all(None, after=elsewhere.id)) == [replay.id, first.id]
+    assert ids(jobs.all([workspace], limit=1, after=replay.id)) == [first.id]
+    assert ids(jobs.all(None, unended=True, after=replay.id)) == [first.id]  # behind one that has ended
+    assert ids(jobs.all(None, after=first.id)) == []
+    for nowhere in (str(uuid4()), elsewhere.id):
+        with pytest.raises(NotFound, match="no job with the id"):
+            jobs.all([workspace], after=nowhere)
 
 
 def test_the_oldest_job_is_claimed_first_and_only_once(jobs: SqlJobStore, workspace: int, watch: Watch) -> None:
@@ -279,6 +286,16 @@ def test_a_log_is_read_from_where_the_last_reader_stopped(jobs: SqlJobStore, wor
         jobs.append_log("other", ["x"])
     with pytest.raises(NotFound):
         jobs.log("other")
+
+
+def test_ended_jobs_are_told_in_the_order_of_their_end(jobs: SqlJobStore, workspace: int, watch: Watch) -> None:
+    began = [added(jobs, workspace).id for _ in range(3)]
+    for job_id in (began[1], began[0]):
+        watch.advance(60)
+        jobs.ask_cancel(job_id)
+    watch.advance(60)
+
+    assert jobs.ended_before(watch.now) == [began[1], began[0]]
 
 
 def test_a_job_is_forgotten_with_all_that_is_known_of_it_once_it_has_ended(

@@ -116,6 +116,7 @@ class Bench:
     folder: Path
     store: Store = field(default_factory=Store)
     deployments: Deployments = field(default_factory=Deployments)
+    most_bytes: int = 0
 
     def attempt(self, kind: str) -> Attempt:
         (self.folder / "kinds_for_attempts.py").write_text(KINDS)
@@ -128,6 +129,7 @@ class Bench:
             Programs({JobKind.REPLAY: f"kinds_for_attempts:{kind}"}, (str(self.folder),)),
             self.folder / "jobs",
             self.folder / "logs",
+            {JobKind.REPLAY: self.most_bytes},
         )
         request = {"pipeline_version": "pv-1"}
         now = datetime(2026, 1, 1, tzinfo=UTC)

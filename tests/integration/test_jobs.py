@@ -175,7 +175,7 @@ def test_a_stranger_finds_no_job_and_whoever_sees_the_workspace_sees_it(platform
     ):
         answer = platform.call(method, f"jobs/{job_id}{path}", {}, token=stranger)
         assert (answer.status_code, answer.json()["error"]) == (404, "not_found")
-    assert platform.call("POST", "jobs/list", {}, token=stranger).json() == {"jobs": []}
+    assert platform.call("POST", "jobs/list", {}, token=stranger).json() == {"jobs": [], "more": False}
     assert platform.call("POST", "jobs/infer_batch", platform.request(), token=stranger).status_code == 404
     assert job_id in {job["id"] for job in platform.post("jobs/list", {"unended": True})["jobs"]}
     platform.let(*range(6))
@@ -336,6 +336,7 @@ def test_the_command_line_lists_shows_and_cancels(platform: JobPlatform) -> None
     platform.done_to(0)
 
     listed = bettong("jobs", "list", "--unended", home=platform.home).stdout
+    newest = bettong("jobs", "list", "-n", "1", home=platform.home)
     cancelled = bettong("jobs", "cancel", job_id, home=platform.home).stdout
     platform.ended(job_id)
     shown = bettong("jobs", "show", job_id, home=platform.home).stdout
@@ -343,6 +344,8 @@ def test_the_command_line_lists_shows_and_cancels(platform: JobPlatform) -> None
     nothing = bettong("jobs", "show", "0" * 8, home=platform.home, check=False)
 
     assert job_id in listed
+    assert (newest.stdout.count("infer_batch"), job_id in newest.stdout) == (1, True)
+    assert newest.stderr == "There are older ones: bettong jobs list -n 10\n"
     assert cancelled == f"Job {job_id}: asked to stop.\n"
     assert "state      cancelled" in shown
     assert "It was cancelled." in said

@@ -67,6 +67,7 @@ def test_the_defaults_that_the_page_tells_are_those_in_force(tmp_path: Path) -> 
         "BETTONG_LOG_BYTES_PER_TOPIC": str(settings.log.bytes_per_topic),
         "BETTONG_LOG_DAYS": str(settings.log.days),
         "BETTONG_JOB_DAYS": str(settings.job_days),
+        "BETTONG_JOB_BYTES": str(settings.job_bytes),
         "BETTONG_SQL_TIMEOUT_S": str(settings.log.sql_timeout_s),
         "BETTONG_SQL_MEMORY_BYTES": str(settings.log.sql_memory_bytes),
         "BETTONG_MAX_LOGGED_ROW_BYTES": str(settings.log.max_row_bytes),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -10,6 +11,7 @@ import pytest
 
 from bettong.domain.jobs import JobKind, JobState
 from bettong.errors import Forbidden, NotFound
+from bettong.jobs.retention import keep_within
 
 if TYPE_CHECKING:
     from platform_kit import Api, Platform
@@ -43,7 +45,7 @@ def things(platform: Platform) -> Things:
 
 
 def test_a_job_is_made_with_everything_that_it_names_resolved(api: Api, platform: Platform, things: Things) -> None:
-    job = api.ok("bob", f"{API}/infer_batch", things.batch(keys=["day"]))["job"]
+    job = api.ok("bob", f"{API}/infer_batch", things.batch(keys=["day"], max_rejects=0.05))["job"]
 
     assert (job["kind"], job["state"], job["workspace_id"], job["pipeline_name"]) == (
         "infer_batch",
@@ -52,6 +54,7 @@ def test_a_job_is_made_with_everything_that_it_names_resolved(api: Api, platform
         "rental",
     )
     assert job["request"]["pipeline_version"] == things.version
+    assert job["request"]["max_rejects"] == 0.05
     assert job["guarantee"].startswith("at least once")
     assert (job["attempts"], job["progress"], job["result"], job["error"]) == (0, None, None, "")
     kept = platform.stores.jobs.get(job["id"])
@@ -90,6 +93,8 @@ def test_what_cannot_be_done_is_refused_before_there_is_a_job(api: Api, platform
         "Upsert needs key columns": things.batch(
             sink={"connection_id": things.connection, "table": "t", "mode": "upsert"}
         ),
+        "or which share of them, such as 0.05": things.batch(max_rejects=1.5),
+        "'max_rejects' is no number": things.batch(max_rejects="few"),
         "which the pipeline does not take": things.batch(map={"amout": "n"}),
         "'source' is missing": {"pipeline_id": things.pipeline, "sink": things.batch()["sink"]},
         "not one of pipeline": things.batch(pipeline_id=unready.pipeline_id, pipeline_version=things.version),
@@ -133,6 +138,25 @@ def test_jobs_are_listed_newest_first_by_kind_workspace_and_state(api: Api, thin
     assert listed(kind="replay") == []
 
 
+def test_jobs_are_listed_in_pages_also_when_they_end_meanwhile(api: Api, things: Things) -> None:
+    made = [api.ok("bob", f"{API}/infer_batch", things.batch())["job"]["id"] for _ in range(5)]
+
+    pages, after = [], {}
+    while True:
+        page = api.ok("bob", f"{API}/list", {"unended": True, "limit": 2, **after})
+        pages.append([job["id"] for job in page["jobs"]])
+        if not page["more"]:
+            break
+        after = {"after": pages[-1][-1]}
+        api.send("bob", "POST", f"{API}/{pages[-1][-1]}/cancel", json={})
+
+    newest_first = made[::-1]
+    assert pages == [newest_first[:2], newest_first[2:4], newest_first[4:]]
+    for who, job_id in (("bob", "0" * 36), ("eve", made[0])):
+        lost = api.post(who, f"{API}/list", {"after": job_id})
+        assert (lost.status_code, "List from the start again" in lost.json()["msg"]) == (404, True)
+
+
 def test_members_see_and_cancel_a_job_and_strangers_find_none(api: Api, things: Things) -> None:
     job = api.ok("bob", f"{API}/infer_batch", things.batch())["job"]
     paths = [("GET", ""), ("GET", "/log"), ("GET", "/rejects"), ("GET", "/result"), ("POST", "/cancel")]
@@ -144,7 +168,7 @@ def test_members_see_and_cancel_a_job_and_strangers_find_none(api: Api, things: 
     absent = api.send("eve", "GET", f"{API}/{'0' * 36}").json()["msg"]
     assert statuses("eve", job["id"]) == {404}
     assert hidden == absent
-    assert api.ok("eve", f"{API}/list") == {"jobs": []}
+    assert api.ok("eve", f"{API}/list") == {"jobs": [], "more": False}
     api.ok("bob", "/v1/api/workspaces/add_user", {"workspace_id": things.workspace, "email": "eve@example.org"})
     assert statuses("eve", job["id"]) == {200}
 
@@ -177,6 +201,21 @@ def test_its_rejects_come_as_an_arrow_stream(api: Api, platform: Platform, thing
     assert answer.headers["content-type"] == "application/vnd.apache.arrow.stream"
     assert pa.ipc.open_stream(answer.content).read_all().equals(rows)
     assert pa.ipc.open_stream(api.send("bob", "GET", f"{API}/{job_id}/result").content).read_all().num_rows == 0
+
+
+def test_rows_that_went_because_all_took_too_much_are_said_to_have_gone(
+    api: Api, platform: Platform, things: Things
+) -> None:
+    job_id = api.ok("bob", f"{API}/infer_batch", things.batch())["job"]["id"]
+    platform.stores.jobs.ask_cancel(job_id)
+    folder = platform.home / "jobs"
+    (folder / job_id).mkdir(parents=True)
+    (folder / job_id / "rejects-1.arrow").write_bytes(b"rows")
+    keep_within(platform.stores.jobs, folder, datetime.now(UTC) + timedelta(days=1), most_bytes=1)
+
+    answer = api.send("bob", "GET", f"{API}/{job_id}/rejects")
+
+    assert (answer.status_code, "have the operator keep more: BETTONG_JOB_BYTES" in answer.json()["msg"]) == (404, True)
 
 
 @pytest.mark.parametrize("job_id", ["..", "..%2f..%2ftoken", "nowhere", "0" * 65, "%2e%2e"])

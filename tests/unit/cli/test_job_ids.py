@@ -16,10 +16,13 @@ FIRST, SECOND = "7d2c1111-0000-4000-8000-000000000001", "7d2c2222-0000-4000-8000
 
 
 class Listing:
-    """A server that has these two jobs."""
+    """A server that has these two jobs, and tells of one at a time."""
 
-    def post(self, path: str, body: object = None) -> Any:
-        return {"jobs": [{"id": FIRST}, {"id": SECOND}]}
+    def post(self, path: str, body: Any = None) -> Any:
+        if "after" not in body:
+            return {"jobs": [{"id": FIRST}], "more": True}
+        assert body["after"] == FIRST
+        return {"jobs": [{"id": SECOND}], "more": False}
 
 
 @pytest.fixture
@@ -29,6 +32,7 @@ def server() -> Server:
 
 def test_the_first_characters_of_an_id_name_the_only_job_that_has_them(server: Server) -> None:
     assert jobs._path(server, "7d2c1") == f"/v1/api/jobs/{FIRST}"
+    assert jobs._path(server, "7d2c2") == f"/v1/api/jobs/{SECOND}"
     assert jobs._path(server, SECOND) == f"/v1/api/jobs/{SECOND}"
 
 

@@ -25,7 +25,7 @@ from stream_doubles import (
 )
 
 from bettong.domain.batch_requests import Columns
-from bettong.errors import BadInput, ModelFailed, NotFound, Unavailable
+from bettong.errors import BadInput, ModelFailed, NotFound, TooLarge, Unavailable
 from bettong.jobs.infer_stream import LAG_EVERY_S, Stream
 from bettong.jobs.stream.outage import LONGEST_AT_FIRST_S, LONGEST_S
 from bettong.services.job_files import rows_of
@@ -277,6 +277,20 @@ def test_the_limit_counts_what_earlier_attempts_kept(broker: Broker, a_job: Any)
 
     with pytest.raises(BadInput, match="More than 2"):
         run(a_job({"max_rejects": 2}, attempt=2))
+
+
+def test_beyond_its_share_of_bytes_the_job_stops_and_loses_nothing(broker: Broker, a_job: Any, tmp_path: Path) -> None:
+    broker.at_once = 1
+    broker.send("orders", {"x": 1}, b"one" * 100, b"two" * 100, {"x": 2})
+
+    with pytest.raises(TooLarge, match=r"Messages that could not be answered take .*JSON.* Name a dead-letter topic"):
+        run(a_job(most_bytes=600))
+
+    assert broker.left("orders", "g") == 2
+    with rows_of(tmp_path / "job", "rejects") as reader:
+        assert reader.read_all()["value"].to_pylist() == [b"one" * 100]
+    with pytest.raises(TooLarge):
+        run(a_job(attempt=2, most_bytes=600))
 
 
 def test_a_topic_of_which_nothing_fits_ends_the_job_with_the_reason(broker: Broker, a_job: Any) -> None:

@@ -21,10 +21,11 @@ from bettong.domain.replay_requests import ReplayRequest, ReplayWindow
 from bettong.domain.replay_results import STATISTICS_FILE, file_name
 from bettong.engine.answer import Origin, failed_batch
 from bettong.engine.arrow_codec import encode_arrow
-from bettong.errors import BadInput, ModelFailed, StorageFull, Unavailable
+from bettong.errors import BadInput, ModelFailed, StorageFull, TooLarge, Unavailable
 from bettong.jobs import replay as module
 from bettong.jobs.replay import replay
 from bettong.jobs.replay_files import ResultFiles
+from bettong.jobs.space import taken_by
 from bettong.logstore.reader import SegmentLogReader
 from bettong.logstore.writer import SegmentLogWriter
 from bettong.services.job_files import rows_of
@@ -106,6 +107,7 @@ class WorkDouble:
     attempt: int = 1
     lineage: Mapping[str, str] = field(default_factory=dict)
     lanes: int = 2
+    most_bytes: int = 0
     cancel_after: int | None = None  # answers
     gone: bool = False
     asked: list[int] = field(default_factory=list)  # rows of each request
@@ -420,6 +422,17 @@ def test_a_disk_without_space_is_told(logged: Logged, monkeypatch: pytest.Monkey
 def _onto_a_full_disk(files: ResultFiles) -> ResultFiles:
     (files._folder / file_name(1)).symlink_to("/dev/full")
     return files
+
+
+def test_a_replay_that_fills_its_share_fails_and_keeps_what_it_has(logged: Logged) -> None:
+    logged.by(TableRunner(first), some_rows(3_000))
+    work = replace(logged.work(TableRunner(second)), most_bytes=10_000)
+
+    with pytest.raises(TooLarge, match=r"The rows of the replay take more than .* inputs=False"):
+        replay(work)
+
+    assert 0 < work.rows().num_rows < 3_000
+    assert taken_by(work.folder.glob("result*")) < 100_000
 
 
 def test_a_new_attempt_begins_anew(logged: Logged) -> None:

@@ -9,7 +9,10 @@ import pytest
 
 from bettong.domain.jobs import Job, JobKind, JobState
 from bettong.errors import NotFound
-from bettong.jobs.retention import forget_old
+from bettong.jobs.queue import PLACES
+from bettong.jobs.retention import forget_old, keep_within
+from bettong.jobs.space import shares
+from bettong.services.job_files import rows_of
 from bettong.storage.stores import open_stores
 
 if TYPE_CHECKING:
@@ -40,7 +43,7 @@ def a_job(stores: Stores, folder: Path, name: str, ended_days_ago: int | None) -
     workspace = next(iter(stores.workspaces.all()), None) or stores.workspaces.add("alpha", user.id)
     stores.jobs.add(Job(name, JobKind.REPLAY, workspace.id, user.id, {}, state, NOW, ended_at=ended))
     (folder / name).mkdir(parents=True)
-    (folder / name / "rejects-0.arrow").write_bytes(b"rows")
+    (folder / name / "rejects-0.arrow").write_bytes(b"rows" * 25)
     return name
 
 
@@ -79,3 +82,46 @@ def test_a_job_whose_files_are_gone_already_is_forgotten_all_the_same(stores: St
     (folder / old).rmdir()
 
     assert forget_old(stores.jobs, folder, NOW, days=30) == 1
+
+
+def test_files_of_the_jobs_that_ended_first_go_when_those_of_all_take_too_much(stores: Stores, folder: Path) -> None:
+    running = a_job(stores, folder, "running", ended_days_ago=None)
+    for name, days in (("just ended", 1), ("long ago", 20), ("in between", 10)):
+        a_job(stores, folder, name, ended_days_ago=days)
+
+    assert keep_within(stores.jobs, folder, NOW, 400) == 0
+    assert keep_within(stores.jobs, folder, NOW, 399) == 1
+    assert keep_within(stores.jobs, folder, NOW, 200) == 1
+    assert keep_within(stores.jobs, folder, NOW, 200) == 0
+
+    left = [name for name in ("running", "just ended", "long ago", "in between") if any((folder / name).glob("re*"))]
+    assert left == [running, "just ended"]
+    assert [line.text for line in stores.jobs.log("long ago")] == [
+        "Its files went: those of all jobs took more than 399 bytes."
+    ]
+    assert stores.jobs.get("long ago").state is JobState.SUCCEEDED
+    with pytest.raises(NotFound, match="The rejects of this job went"), rows_of(folder / "long ago", "rejects"):
+        pass
+
+
+def test_files_of_a_running_job_stay_however_much_they_take(stores: Stores, folder: Path) -> None:
+    running = a_job(stores, folder, "running", ended_days_ago=None)
+
+    assert keep_within(stores.jobs, folder, NOW, 1) == 0
+
+    assert (folder / running / "rejects-0.arrow").exists()
+
+
+def test_without_a_bound_or_a_job_no_files_go(stores: Stores, folder: Path) -> None:
+    assert keep_within(stores.jobs, folder, NOW, 1) == 0
+    a_job(stores, folder, "old", ended_days_ago=1)
+
+    assert keep_within(stores.jobs, folder, NOW, 0) == 0
+
+
+def test_all_jobs_that_run_at_once_have_a_share_and_together_no_more_than_there_is() -> None:
+    of_each = shares(1000, PLACES)
+
+    assert of_each == {JobKind.INFER_BATCH: 250, JobKind.REPLAY: 250, JobKind.INFER_STREAM: 62}
+    assert sum(place.at_once * max(of_each[kind] for kind in place.kinds) for place in PLACES) <= 1000
+    assert set(shares(0, PLACES).values()) == {0}

@@ -197,18 +197,33 @@ def test_its_log_its_rejects_and_its_rows_are_read_from_the_platform(job: Job, p
 
 
 def test_jobs_are_listed_and_found_by_their_id(client: Client, platform: StubPlatform) -> None:
-    platform.on(f"{ROOT}/list", {"jobs": [record(done=10)]})
+    platform.on(f"{ROOT}/list", {"jobs": [record(done=10)], "more": True})
     platform.on(f"{ROOT}/{ID}", *says(record()))
     platform.on(f"{ROOT}/nowhere", error(404, "There is no job with that id that you may see."))
 
-    listed = client.list_jobs(unended=True, kind="infer_batch")
+    listed = client.list_jobs(unended=True, kind="infer_batch", limit=1)
 
-    assert platform.calls(f"{ROOT}/list")[-1].json == {"unended": True, "limit": 100, "kind": "infer_batch"}
+    assert platform.calls(f"{ROOT}/list")[-1].json == {"unended": True, "limit": 1, "kind": "infer_batch"}
     assert "10 of 200 rows" in repr(listed)
+    assert repr(listed).endswith("(there are older ones: pass a higher limit, or limit=None for all)")
     assert "<td>infer_batch</td><td>rental</td><td>running</td>" in listed._repr_html_()
     assert client.get_job(ID).guarantee().startswith("exactly once")
     with pytest.raises(EntityNotFoundError):
         client.get_job("nowhere")
+
+
+def test_a_list_of_jobs_goes_on_from_page_to_page_as_far_as_is_asked(client: Client, platform: StubPlatform) -> None:
+    pages = [{"jobs": [{**record(), "id": name} for name in names], "more": True} for names in ("ab", "cd")]
+    platform.on(f"{ROOT}/list", *pages, {"jobs": [{**record(), "id": "e"}], "more": False})
+
+    found = client.list_jobs(limit=None)
+
+    assert [job.id() for job in found] == ["a", "b", "c", "d", "e"]
+    assert [call.json.get("after") for call in platform.calls(f"{ROOT}/list")] == [None, "b", "d"]
+    assert not found.more
+    platform.on(f"{ROOT}/list", pages[0])
+    assert [job.id() for job in client.list_jobs(limit=2, after=found[-1])] == ["a", "b"]
+    assert platform.calls(f"{ROOT}/list")[-1].json["after"] == "e"
 
 
 def test_a_job_shows_itself_with_what_one_wants_to_know(job: Job, platform: StubPlatform) -> None:

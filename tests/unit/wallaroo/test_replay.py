@@ -234,11 +234,12 @@ def test_without_waiting_there_is_no_result_yet(pipeline: Pipeline, platform: St
 
 def test_replays_of_the_pipeline_can_be_had_again(pipeline: Pipeline, platform: StubPlatform) -> None:
     other = job()["job"] | {"request": {"pipeline_id": 5, "pipeline_version": UUIDS[2]}}
-    platform.on(f"{JOBS}/list", {"jobs": [job("running")["job"], other, job()["job"]]})
+    platform.on(f"{JOBS}/list", {"jobs": [job("running")["job"], other, job()["job"]], "more": False})
 
     replays = pipeline.replays()
 
-    assert platform.calls(f"{JOBS}/list")[0].json == {"workspace_id": 8, "kind": "replay", "limit": 1000}
+    asked = {"workspace_id": 8, "kind": "replay", "unended": False, "limit": 1000}
+    assert platform.calls(f"{JOBS}/list")[0].json == asked
     assert [replay.job._record["state"] for replay in replays] == ["running", "succeeded"]
     assert replays[1].result["equal"] == 3
     assert "75.00%" in repr(replays)

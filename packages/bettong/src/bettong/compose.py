@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from bettong import __version__
 from bettong.errors import BadInput
-from bettong.settings import JOB_DAYS, DriverRules, Limits, LogRules, Settings
+from bettong.settings import JOB_BYTES, JOB_DAYS, DriverRules, Limits, LogRules, Settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,6 +42,7 @@ log = logging.getLogger("bettong.compose")
 WATCH_EVERY_S = 5.0
 MAINTAIN_EVERY_S = 60.0
 FORGET_JOBS_EVERY_S = 3600.0
+BOUND_JOBS_EVERY_S = 60.0
 BOUND_TEXT_LOGS_EVERY_S = 10.0
 MAX_DESCRIPTORS = 65536
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
@@ -89,12 +90,12 @@ def settings_from_environment(**overrides: Any) -> Settings:
             secret_folders=_folders("BETTONG_SECRET_FOLDERS"),
             vault_addr=variables.get("BETTONG_VAULT_ADDR", ""),
             vault_token_file=variables.get("BETTONG_VAULT_TOKEN_FILE", ""),
-        ),
             environment=_environment("BETTONG_ENVIRONMENT"),
+        ),
         limits=limits,
         job_days=_number("BETTONG_JOB_DAYS", JOB_DAYS),
-    )
         job_bytes=_number("BETTONG_JOB_BYTES", JOB_BYTES),
+    )
     return replace(settings, **{name: value for name, value in overrides.items() if value is not None})
 
 
@@ -138,7 +139,6 @@ def _one_of(name: str, known: tuple[str, ...]) -> str:
     return text
 
 
-def _folders(name: str) -> tuple[str, ...]:
 def _environment(name: str) -> str:
     """A word that may stand anywhere in a reference without reaching beyond its place there."""
     text = os.environ.get(name, "")
@@ -147,6 +147,7 @@ def _environment(name: str) -> str:
     return text
 
 
+def _folders(name: str) -> tuple[str, ...]:
     """Whole paths of folders. Raises BadInput for one that is not: nobody could say what it is below."""
     folders = tuple(os.path.expanduser(path) for path in _listed(name, os.pathsep))
     if relative := next((path for path in folders if not path.startswith("/")), None):
@@ -234,8 +235,9 @@ def build(settings: Settings, nursery: Nursery, *, url: str, instance: str, star
     from bettong.jobs.kinds import Programs
     from bettong.jobs.loop import Loop
     from bettong.jobs.packaging import PackagingQueue
-    from bettong.jobs.queue import JobQueue
-    from bettong.jobs.retention import forget_old
+    from bettong.jobs.queue import PLACES, JobQueue
+    from bettong.jobs.retention import forget_old, keep_within
+    from bettong.jobs.space import shares
     from bettong.logstore.compaction import maintain
     from bettong.logstore.courtesy import Courtesy
     from bettong.logstore.reader import SegmentLogReader
@@ -367,7 +369,8 @@ def build(settings: Settings, nursery: Nursery, *, url: str, instance: str, star
         jobs=jobs,
     )
     queue = PackagingQueue(services.models.unfinished, services.models.package)
-    means = Means(stores.jobs, jobs, private, drivers, Programs(), home / "jobs", home / "logs")
+    job_shares = shares(settings.job_bytes, PLACES)
+    means = Means(stores.jobs, jobs, private, drivers, Programs(), home / "jobs", home / "logs", job_shares)
     job_queue = JobQueue(stores.jobs, private, lambda job: Attempt(job, means), _server_name(home), jobs.standing)
     courtesy = Courtesy()
     loops = (
@@ -383,6 +386,11 @@ def build(settings: Settings, nursery: Nursery, *, url: str, instance: str, star
             "job-retention",
             lambda: forget_old(stores.jobs, home / "jobs", _now(), settings.job_days),
             every_s=FORGET_JOBS_EVERY_S,
+        ),
+        Loop(
+            "job-space",
+            lambda: keep_within(stores.jobs, home / "jobs", _now(), settings.job_bytes),
+            every_s=BOUND_JOBS_EVERY_S,
         ),
         Loop("text-logs", lambda: bound(home), every_s=BOUND_TEXT_LOGS_EVERY_S),
     )
@@ -426,6 +434,7 @@ def _drivers(settings: Settings) -> DriverProcesses:
     from bettong.drivers.processes import DriverProcesses
     from bettong.drivers.references import ReferencePolicy
     from bettong.drivers.registry import Registry
+    from bettong.drivers.vault import Vault
 
     rules = settings.drivers
     folders = rules.file_folders
@@ -434,7 +443,6 @@ def _drivers(settings: Settings) -> DriverProcesses:
     own = [str(settings.home), str(settings.run_folder)]
     if rules.vault_token_file:
         own.append(rules.vault_token_file)
-    from bettong.drivers.vault import Vault
     egress = Egress(networks(rules.egress_allow), networks(rules.egress_deny), folders, tuple(own))
     policy = ReferencePolicy(
         env=rules.secret_env,

@@ -12,6 +12,7 @@ MAX_SOCKET_PATH_BYTES = 100  # sun_path holds 108 on Linux and 104 on macOS, its
 
 
 JOB_DAYS = 30
+JOB_BYTES = 10 * 2**30
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +56,8 @@ class DriverRules:
     secret_folders: tuple[str, ...] = ()
     vault_addr: str = ""
     vault_token_file: str = ""
-
     environment: str = ""  # what {environment} in references stands for
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:
@@ -77,6 +78,7 @@ class Settings:
     drivers: DriverRules = field(default_factory=DriverRules)
     limits: Limits = field(default_factory=Limits)
     job_days: int = JOB_DAYS  # how long a job that has ended is kept; 0 = for good
+    job_bytes: int = JOB_BYTES  # of what all jobs leave in their folders; 0 = as many as the disk takes
 
     @property
     def database(self) -> str:

@@ -428,14 +428,22 @@ class Client:
 
     # Jobs
 
-    def list_jobs(self, unended: bool = False, kind: str | None = None, limit: int = 100) -> JobList:
+    def list_jobs(
+        self,
+        unended: bool = False,
+        kind: str | None = None,
+        limit: int | None = 100,
+        after: str | Job | None = None,
+    ) -> JobList:
         """The jobs that the caller may see, newest first.
 
         Args:
             unended: only those that are pending or running.
             kind: "infer_batch", "infer_stream" or "replay".
+            limit: how many at most; None lists all.
+            after: go on after this job, or the one with this id.
         """
-        return job.list_all(self, unended=unended, kind=kind, limit=limit)
+        return job.list_all(self, unended=unended, kind=kind, limit=limit, after=after)
 
     def get_job(self, job_id: str) -> Job:
         """Raises EntityNotFoundError."""

@@ -29,6 +29,7 @@ _ROOT = "/v1/api/jobs"
 _ENDED = ("succeeded", "failed", "cancelled")
 _ROWS_TIMEOUT_S = 120.0  # to each batch
 _BAR_WIDTH = 30
+_PAGE = 1000  # jobs of an answer
 _AWAY_S = 120.0  # for how long the platform may not answer while a job is waited for
 
 
@@ -271,15 +272,25 @@ class _Waiting:
             self._line = line
 
 
+_OLDER = "(there are older ones: pass a higher limit, or limit=None for all)"
+
+
 class JobList(ObjectList[Job]):
     columns = ("id", "kind", "pipeline", "state", "progress", "created at")
     empty = "(no jobs)"
+    more = False  # whether there are older ones, which it was not asked for
 
     def _row(self, item: Job) -> Sequence[Any]:
         record = item._record
         progress = JobProgress(record["progress"], record["state"])
         rows = ", ".join(progress._counts())
         return (item.id(), item.kind(), item.pipeline_name(), progress.state, rows, self._date(item.created_at()))
+
+    def _repr_html_(self) -> str:
+        return super()._repr_html_() + (f"<p>{html.escape(_OLDER)}</p>" if self.more else "")
+
+    def __repr__(self) -> str:
+        return super().__repr__() + (f"\n{_OLDER}" if self.more else "")
 
 
 def make(client: Client, kind: str, request: Mapping[str, Any]) -> Job:
@@ -291,10 +302,27 @@ def get(client: Client, job_id: str) -> Job:
     return Job(client, _get_record(client, job_id))
 
 
-def list_all(client: Client, *, unended: bool, kind: str | None, limit: int) -> JobList:
-    request: dict[str, Any] = {"unended": unended, "limit": limit, **({} if kind is None else {"kind": kind})}
-    records = client._transport.post(f"{_ROOT}/list", request)["jobs"]
-    return JobList(client, (Job(client, record) for record in records))
+def list_all(
+    client: Client,
+    *,
+    unended: bool = False,
+    kind: str | None = None,
+    workspace_id: int | None = None,
+    limit: int | None = None,
+    after: str | Job | None = None,
+) -> JobList:
+    """Newest first, as many as `limit` says, from behind `after`."""
+    known = {"workspace_id": workspace_id, "kind": kind, "after": after.id() if isinstance(after, Job) else after}
+    request = {"unended": unended, **{name: value for name, value in known.items() if value is not None}}
+    found = JobList(client)
+    while True:
+        page = _PAGE if limit is None else min(limit - len(found), _PAGE)
+        answer = client._transport.post(f"{_ROOT}/list", {**request, "limit": page})
+        found.extend(Job(client, record) for record in answer["jobs"])
+        found.more = answer["more"]
+        if not found.more or len(found) == limit:
+            return found
+        request["after"] = found[-1].id()
 
 
 def _get_record(client: Client, job_id: str) -> Any:

@@ -27,7 +27,6 @@ COLUMNS = ("column", "rows", "equal", "share", "mean_abs", "max_abs")
 FURTHER = ("pearson", "kappa", "note")
 ENDED = ("succeeded", "failed", "cancelled")
 SHOWN = ("column", "rows", "equal", "share", "mean_abs", "max_abs", "pearson", "kappa", "note")
-LISTED = 1000
 DEFAULT_ROWS, PLOTTED_ROWS = 100, 2_000
 
 
@@ -308,10 +307,8 @@ def start(client: Client, request: Mapping[str, Any], wait: bool) -> Replay:
 
 def of_pipeline(client: Client, pipeline_id: int, workspace_id: int) -> ReplayList:
     """Those that there are, newest first."""
-    request = {"workspace_id": workspace_id, "kind": "replay", "limit": LISTED}
-    records = client._transport.post("/v1/api/jobs/list", request)["jobs"]
-    own = (record for record in records if record["request"]["pipeline_id"] == pipeline_id)
-    return ReplayList(client, (Replay(job.Job(client, record)) for record in own))
+    found = job.list_all(client, kind="replay", workspace_id=workspace_id)
+    return ReplayList(client, (Replay(each) for each in found if each.request()["pipeline_id"] == pipeline_id))
 
 
 def moment(name: str, given: datetime) -> str:

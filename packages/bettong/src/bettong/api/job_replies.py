@@ -42,6 +42,7 @@ class One(Reply):
 
 class Many(Reply):
     jobs: list[JobRecord]
+    more: bool
 
 
 class LineRecord(Reply):
@@ -58,8 +59,8 @@ def one(job: Job) -> Record:
     return {"job": record(job)}
 
 
-def many(jobs: Iterable[Job]) -> Record:
-    return {"jobs": [record(job) for job in jobs]}
+def many(jobs: Iterable[Job], more: bool) -> Record:
+    return {"jobs": [record(job) for job in jobs], "more": more}
 
 
 def lines(said: Iterable[JobLine]) -> Record:

@@ -78,3 +78,4 @@ class JobsList(Body):
     kind: Literal["infer_batch", "infer_stream", "replay"] | None = None
     unended: bool = False
     limit: Annotated[int, Field(ge=1, le=1000)] = 100
+    after: Name | None = Field(None, description="The id of the job that the list goes on after.")

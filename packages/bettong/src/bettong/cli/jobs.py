@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -12,12 +13,12 @@ from bettong.cli.calls import Server, Teaching, fail
 from bettong.cli.tables import show_table
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
 _ROOT = "/v1/api/jobs"
 
 
-_LOOKED_THROUGH = 1000  # jobs for one whose id is shortened
+_PAGE = 1000  # jobs of an answer
 _SHORTEST_ID, _WHOLE_ID = 4, 36
 
 
@@ -34,16 +35,19 @@ def jobs() -> None:
 
 @jobs.command("list")
 @click.option("--unended", is_flag=True, help="Only those that are pending or running.")
-@click.option("-n", "--lines", default=50, show_default=True, type=click.IntRange(1, 1000), help="How many.")
+@click.option("-n", "--lines", default=50, show_default=True, type=click.IntRange(1), help="How many.")
 @click.option("--json", "as_json", is_flag=True, help="Print the answer of the server as JSON.")
 def list_jobs(unended: bool, lines: int, as_json: bool) -> None:
     """List jobs, newest first."""
-    found = Server().post(f"{_ROOT}/list", {"unended": unended, "limit": lines})["jobs"]
+    listed = list(islice(_listed(Server(), unended=unended, most=lines + 1), lines + 1))
+    found = listed[:lines]
     if as_json:
         click.echo(json.dumps(found, indent=2))
         return
     rows = [(j["id"], j["kind"], j["pipeline_name"], j["state"], _rows(j), j["created_at"][:19]) for j in found]
     show_table(("id", "kind", "pipeline", "state", "rows", "created at"), rows, empty="There are no jobs.")
+    if len(listed) > lines:
+        click.echo(f"There are older ones: bettong jobs list -n {10 * lines}", err=True)
 
 
 @jobs.command("show")
@@ -97,11 +101,21 @@ def cancel(job_id: str) -> None:
     click.echo(f"Job {job['id']}: {ended}.")
 
 
+def _listed(server: Server, *, unended: bool = False, most: int = _PAGE) -> Iterator[Mapping[str, Any]]:
+    """Jobs, newest first, fetched as they are taken; whoever takes no more than `most` has nothing fetched in vain."""
+    asked: dict[str, Any] = {"unended": unended, "limit": min(most, _PAGE)}
+    more = True
+    while more:
+        answer = server.post(f"{_ROOT}/list", asked)
+        yield from answer["jobs"]
+        if more := answer["more"]:
+            asked["after"] = answer["jobs"][-1]["id"]
+
+
 def _path(server: Server, job_id: str) -> str:
     """Of the job with that id, or of the only one whose id begins so."""
     if _SHORTEST_ID <= len(job_id) < _WHOLE_ID:
-        found = server.post(f"{_ROOT}/list", {"limit": _LOOKED_THROUGH})["jobs"]
-        named = [str(job["id"]) for job in found if job["id"].startswith(job_id)]
+        named = [str(job["id"]) for job in _listed(server) if job["id"].startswith(job_id)]
         if len(named) > 1:
             fail(f"The ids of {len(named)} jobs begin with '{job_id}'. Give more of it: bettong jobs list")
         job_id = named[0] if named else job_id

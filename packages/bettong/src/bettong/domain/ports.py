@@ -231,8 +231,15 @@ class JobStore(Protocol):
         unended: bool = False,
         connection_id: str | None = None,
         limit: int | None = None,
+        after: str | None = None,
     ) -> list[Job]:
-        """Of these workspaces, or of all for None; newest first. `connection_id`: those that read or write it."""
+        """Of these workspaces, or of all for None; newest first. `connection_id`: those that read or write it.
+
+        At most `limit` of them, from behind the one with the id `after`, whatever kind and state that has.
+
+        Raises:
+            NotFound: these workspaces have no job with the id `after`.
+        """
 
     def claim(
         self, server: str, *, lease_s: float, kinds: Iterable[JobKind] | None = None, besides: Iterable[str] = ()
@@ -271,7 +278,7 @@ class JobStore(Protocol):
         """The last `limit` lines (None: all) of those with a `seq` above `after`, oldest first."""
 
     def ended_before(self, moment: datetime) -> list[str]:
-        """Ids of the jobs that ended before that, oldest first."""
+        """Ids of the jobs that ended before that, in the order in which they did."""
 
     def forget(self, job_id: str) -> None:
         """Have no trace of a job that has ended: neither it, nor its log, nor which connections it used. One that has

@@ -48,7 +48,8 @@ MOST_LINES = 10_000  # of one attempt, in the job's log
 
 @dataclass(frozen=True, slots=True)
 class Means:
-    """What attempts work with. `folder` has a folder per job, `log_folder` the inference logs."""
+    """What attempts work with. `folder` has a folder per job, `log_folder` the inference logs; `shares` says how many
+    bytes a job of each kind may leave in its folder, 0 as many as the disk takes."""
 
     store: JobStore
     jobs: JobService
@@ -57,8 +58,8 @@ class Means:
     programs: Programs
     folder: Path
     log_folder: Path
-
     shares: Mapping[JobKind, int]
+
 
 class Attempt:
     """`run` in a thread of its own; the rest from any thread."""
@@ -161,6 +162,7 @@ class Attempt:
             "position": job.position,
             "attempt": job.attempts,
             "folder": str(folder),
+            "most_bytes": means.shares[job.kind],
             "log_folder": str(means.log_folder),
             "lineage": {
                 "job_id": job.id,
@@ -216,8 +218,6 @@ class Attempt:
         if (news := pulse.news()) is not None:
             self._say(news)
 
-    def _look_after(self) -> Serving | None:
-        """Where the deployment answers; it is brought up again when nothing of it runs any more."""
     @property
     def _goes_on(self) -> bool:
         """Whether the next attempt loses nothing of what this one has done."""
@@ -230,6 +230,8 @@ class Attempt:
             return ended
         return replace(ended, error=RUN_OUT, advanced=self._goes_on)
 
+    def _look_after(self) -> Serving | None:
+        """Where the deployment answers; it is brought up again when nothing of it runs any more."""
         deployments = self._means.deployments
         try:
             if (serving := deployments.serving(self.job)) is None:

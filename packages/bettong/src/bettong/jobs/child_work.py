@@ -36,6 +36,7 @@ class ChildWork:
         self.position: str | None = told["position"]
         self.attempt: int = told["attempt"]
         self.folder = Path(told["folder"])
+        self.most_bytes: int = told["most_bytes"]
         self.lineage: Mapping[str, str] = told["lineage"]
         self.lanes: int = told["lanes"]
         self.stopped = False  # whether the kind was told that it is to stop

@@ -54,6 +54,7 @@ def replay(work: Work) -> Mapping[str, Any]:
 
     Raises:
         BadInput: no logged row of the window fits the version; said before any is sent.
+        TooLarge: its rows take more than it may leave.
         Unavailable: the deployment is not there.
     """
     request = ReplayRequest.from_document(work.request)
@@ -92,7 +93,10 @@ class _Run:
     def over(self, total: int) -> dict[str, Any]:
         """Replay the window, of which `total` rows are known; the statistics."""
         self._report(total)
-        with ResultFiles(self._work.folder) as files, Asking(self._work, by_request=self._request.by_request) as asking:
+        with (
+            ResultFiles(self._work.folder, self._work.most_bytes) as files,
+            Asking(self._work, by_request=self._request.by_request) as asking,
+        ):
             for topic, answered in topics_of(self._request):
                 for rows in self._pages(topic, asking):
                     self._page(rows, answered, asking, files)

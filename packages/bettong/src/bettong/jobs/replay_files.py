@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pyarrow.parquet as pq
 
 from bettong.domain.replay_results import file_name
-from bettong.errors import StorageFull
+from bettong.errors import StorageFull, TooLarge
+from bettong.jobs.space import Share, taken_by
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,11 +23,11 @@ class ResultFiles:
     """Takes tables as they come. A context manager: at its end the files are whole, but one that found no space.
 
     What another attempt left is removed first. A column that comes again with another type has that behind its name, so
-    that the files can be read as one table.
+    that the files can be read as one table. They take no more than a page beyond `most_bytes` (0: no bound).
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, most_bytes: int) -> None:
+        self._folder, self._share = folder, Share(most_bytes)
         self._writer: pq.ParquetWriter | None = None
         self._schema: pa.Schema | None = None
         self._types: dict[str, pa.DataType] = {}
@@ -45,7 +46,7 @@ class ResultFiles:
                 raise
 
     def write(self, rows: pa.Table) -> None:
-        """Raises StorageFull when the disk is."""
+        """Raises StorageFull when the disk is, TooLarge when the share of the job is."""
         if not rows.num_rows:
             return
         rows = rows.rename_columns([self._name(field) for field in rows.schema])
@@ -56,6 +57,12 @@ class ResultFiles:
                 self._schema = rows.schema
                 self._writer = pq.ParquetWriter(self._folder / file_name(self._files), rows.schema, compression="zstd")
             self._writer.write_table(rows)
+        self._share.taken = taken_by(self._folder.glob("result-*.parquet"))
+        if not self._share.has(0):
+            raise TooLarge(
+                f"The rows of the replay take more than {self._share}, and it may leave no more on this platform.",
+                "Replay fewer rows, or with inputs=False, or have BETTONG_JOB_BYTES raised.",
+            )
 
     def _name(self, field: pa.Field[Any]) -> str:
         known = self._types.setdefault(field.name, field.type)

@@ -30,6 +30,7 @@ class Work(Protocol):
     folder: (
         Path  # of this job alone, kept as long as the job: what it leaves there under REJECTS and RESULT is streamed
     )
+    most_bytes: int  # what it may leave there under REJECTS and RESULT; 0: as much as the disk takes
     lineage: Mapping[str, str]  # "job_id", "pipeline_version", "model_version", for rows that are written
     lanes: int  # how many requests the job's private deployment answers at once
 

@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from bettong.errors import NotFound
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
 ENDINGS = (".arrow", ".parquet")
+LET_GO = "let-go"  # a file in place of others that went, since those of all jobs took too much
 BATCH_ROWS = 16_384
 _FILE_MAGIC, _FILE_HEAD_BYTES = b"ARROW1", 8
 
@@ -23,7 +26,15 @@ def rows_of(folder: Path, what: str) -> Iterator[pa.RecordBatchReader]:
 
     Columns that some files lack are null there. Of an Arrow file or stream that is not whole, because an attempt is
     writing it or was killed over it, the whole batches come; a Parquet file is there only when it is whole.
+
+    Raises:
+        NotFound: they were there, and are kept no longer.
     """
+    if (folder / LET_GO).exists():
+        raise NotFound(
+            f"The {what} of this job went: files of all jobs took more than the platform keeps.",
+            "Make the job anew, or have the operator keep more: BETTONG_JOB_BYTES.",
+        )
     files = sorted(file for file in folder.glob(f"{what}*") if file.suffix in ENDINGS) if folder.is_dir() else []
     schemas = [schema for file in files if (schema := _schema_of(file)) is not None]
     schema = pa.unify_schemas(schemas, promote_options="permissive") if schemas else pa.schema([])

@@ -135,10 +135,18 @@ class JobService:
         kinds: frozenset[JobKind] | None = None,
         unended: bool = False,
         limit: int = 100,
-    ) -> list[Job]:
-        """Of one workspace, or all that the caller may see; newest first. Raises NotFound for the workspace."""
+        after: str | None = None,
+    ) -> tuple[list[Job], bool]:
+        """Of one workspace, or all that the caller may see, newest first: at most `limit`, from behind the one with the
+        id `after`; and whether there are more.
+
+        Raises:
+            NotFound: the caller may not see the workspace, or the job `after`.
+        """
         scope = self._workspaces.scope(principal, workspace_id, None)
-        return self._jobs.all(scope, kinds=kinds, unended=unended, limit=min(limit, MOST_LISTED))
+        most = min(limit, MOST_LISTED)
+        found = self._jobs.all(scope, kinds=kinds, unended=unended, limit=most + 1, after=after)
+        return found[:most], len(found) > most
 
     def cancel(self, principal: Principal, job_id: str) -> Job:
         """Ask a job to end; one that ended stays as it is. Raises NotFound."""
@@ -151,7 +159,8 @@ class JobService:
         return self._jobs.log(self.get(principal, job_id).id, after=after, limit=limit)
 
     def rows(self, principal: Principal, job_id: str, what: str) -> AbstractContextManager[pa.RecordBatchReader]:
-        """What the job has left so far as its `what`, rejects or result. Raises NotFound."""
+        """What the job has left so far as its `what`, rejects or result. Raises NotFound, also of rows that are
+        kept no longer."""
         return rows_of(self._folder / self.get(principal, job_id).id, what)
 
     # --- for who runs it --------------------------------------------------------------------------------------------

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from bettong.storage.rows import Clock
 
 _SHOWN = [column for column in jobs.c if column.name not in ("seq", "server", "leased_until")]
+_IN_ORDER_OF_END = select(jobs.c.id).order_by(jobs.c.ended_at, jobs.c.seq)
 _UNENDED = [state.value for state in JobState if not state.ended]
 
 
@@ -70,10 +71,13 @@ class SqlJobStore:
         unended: bool = False,
         connection_id: str | None = None,
         limit: int | None = None,
+        after: str | None = None,
     ) -> list[Job]:
         query: Select[*tuple[Any, ...]] = select(*_SHOWN).order_by(jobs.c.seq.desc()).limit(limit)
         if workspace_ids is not None:
             query = query.where(jobs.c.workspace_id.in_(list(workspace_ids)))
+        # Without what follows: a job that has ended meanwhile is still where a list of unended ones goes on.
+        passed = query.with_only_columns(jobs.c.seq).where(jobs.c.id == after)
         if kinds is not None:
             query = query.where(jobs.c.kind.in_([kind.value for kind in kinds]))
         if unended:
@@ -82,6 +86,10 @@ class SqlJobStore:
             touches = job_connections.c.job_id == jobs.c.id
             query = query.where(exists().where(touches, job_connections.c.connection_id == connection_id))
         with self._database.read() as tx:
+            if after is not None:
+                if (place := tx.execute(passed).scalar()) is None:
+                    raise NotFound("The list has no job with the id to go on after.", "List from the start again.")
+                query = query.where(jobs.c.seq < place)
             return _jobs(tx, tx.execute(query).all())
 
     def claim(
@@ -192,7 +200,7 @@ class SqlJobStore:
 
     def ended_before(self, moment: datetime) -> list[str]:
         with self._database.read() as tx:
-            return list(tx.execute(select(jobs.c.id).where(jobs.c.ended_at < moment).order_by(jobs.c.seq)).scalars())
+            return list(tx.execute(_IN_ORDER_OF_END.where(jobs.c.ended_at < moment)).scalars())
 
     def forget(self, job_id: str) -> None:
         with self._database.write() as tx:  # its log and its uses of connections go with it

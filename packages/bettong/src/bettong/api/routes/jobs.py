@@ -40,11 +40,13 @@ def replay(caller: Caller, services: Uses, body: Replay) -> Answer:
 
 @router.post("/list", summary="The jobs that the caller may see", response_model=replies.Many)
 def list_jobs(caller: Caller, services: Uses, body: Annotated[JobsList, may_be_absent(JobsList)]) -> Answer:
-    """Newest first."""
+    """Newest first. `limit` and `after`, the id of the last one had, give the list in pages; `more` tells whether
+    another one follows."""
     kinds = None if body.kind is None else frozenset({JobKind(body.kind)})
-    return Answer(
-        replies.many(services.jobs.all(caller, body.workspace_id, kinds=kinds, unended=body.unended, limit=body.limit))
+    found, more = services.jobs.all(
+        caller, body.workspace_id, kinds=kinds, unended=body.unended, limit=body.limit, after=body.after
     )
+    return Answer(replies.many(found, more))
 
 
 @router.get("/{job_id}", summary="A job", response_model=replies.One)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Protocol, Self, cast
 import pyarrow as pa
 
 from bettong.domain.drivers import Capability, Message
-from bettong.errors import BadInput
-from bettong.jobs.space import space
+from bettong.errors import BadInput, TooLarge
+from bettong.jobs.space import Share, space, taken_by
 from bettong.jobs.stream.answers import ERROR, OF_JOB, OF_SOURCE, OF_VERSION
 from bettong.jobs.stream.sinks import tell_of_missing
 from bettong.jobs.work import REJECTS
@@ -39,7 +39,7 @@ class Rejects(Protocol):
         """They are kept when this returns.
 
         Raises:
-            BadInput: no more are kept.
+            BadInput: no more are kept. TooLarge, when they take too many bytes.
             Unavailable: the broker is not there.
         """
 
@@ -83,6 +83,7 @@ class KeptRejects:
 
     def __init__(self, work: Work, limit: int, kept: int) -> None:
         self._work, self._limit, self._kept = work, limit, kept
+        self._share = Share(work.most_bytes, taken_by(work.folder.glob(f"{REJECTS}-*.arrow")))
         self._writer: pa.ipc.RecordBatchStreamWriter | None = None
         self._file: pa.NativeFile | None = None
 
@@ -103,10 +104,18 @@ class KeptRejects:
                 f"More than {self._limit} messages could not be answered, the last for this reason: {reason}",
                 "Look at the job's rejects. Name a dead-letter topic for them, or raise max_rejects.",
             )
+        rows = _rows(refused)
+        if not self._share.has(rows.nbytes):  # unlike rows of a table, they may be gone from the topic tomorrow
+            raise TooLarge(
+                f"Messages that could not be answered take {self._share}, and a stream may leave no more on this "
+                f"platform. The last one, for this reason: {refused[-1].reason}",
+                "Look at the job's rejects. Name a dead-letter topic for them, or have BETTONG_JOB_BYTES raised.",
+            )
         with space():
             if self._writer is None:
                 self._file, self._writer = self._open()
-            self._writer.write_batch(_rows(refused))
+            self._writer.write_batch(rows)
+        self._share.taken += rows.nbytes
         self._kept += len(refused)
 
     def _open(self) -> tuple[pa.NativeFile, pa.ipc.RecordBatchStreamWriter]:
