@@ -52,6 +52,7 @@ class WorkDouble:
     position: str | None = None
     attempt: int = 1
     lanes: int = 2
+    most_bytes: int = 0
     lineage: Mapping[str, str] = field(default_factory=lambda: dict(LINEAGE))
     said: list[str] = field(default_factory=list)
     told: list[tuple[Mapping[str, Any], str | None]] = field(default_factory=list)

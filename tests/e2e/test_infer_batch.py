@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
-from contextlib import closing
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -13,17 +13,20 @@ import onnx_models
 import psutil
 import psycopg
 import pyarrow as pa
+import pyarrow.json as json_lines
+import pyarrow.parquet as pq
 import pytest
 from e2e.connection_kit import person, reaching_home
 from platforms import bettong
 from postgres import Postgres, running_postgres
+from pyarrow import csv
 
 import wallaroo
 from wallaroo.framework import Framework
 from wallaroo.object import JobError, RequestRefused
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from wallaroo.job import Job
@@ -32,7 +35,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.timeout(300)
 
 DEADLINE_S = 120.0
-MANY = 600_000
+MANY, HELD = 100_000, 50_000  # rows, and the one at which a job is held: some batches are written before it
 
 
 @pytest.fixture(scope="module")
@@ -148,6 +151,63 @@ def test_columns_that_do_not_fit_fail_the_job_before_its_first_row(
     assert job.progress().get("rows_read", 0) == 0
 
 
+def test_rows_that_a_batch_could_not_do_are_told_wherever_one_looks(
+    wl: wallaroo.Client, reach: Path, folder: Path, adding: Pipeline, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, _ = sqlite(
+        wl,
+        folder,
+        "create table some (id integer primary key, x integer)",
+        "insert into some values (1, null), (2, 5), (3, null)",
+    )
+    job = adding.infer_batch(source=source, query="some", sink=source, table="answers", keys=["id"])
+    job.wait(timeout=DEADLINE_S)
+    short, reason = job.id()[:8], "Column 'x' is null, and the pipeline takes no null in 'x'."
+
+    assert "2 of 3 rows were rejected: job.rejects() has them" in capsys.readouterr().err
+    result = job.result()
+    assert result is not None
+    assert (result["outcome"], result["reasons"]) == ("1 of 3 rows were written, 2 were rejected.", {reason: 2})
+    shown = bettong("jobs", "show", short, home=reach).stdout
+    assert "rows       1 of 3, 2 rejected" in shown
+    assert f"rejects    2: bettong jobs rejects {short}" in shown
+    assert f"{2:>10}  {reason}" in shown
+
+    first = bettong("jobs", "rejects", short, "-n", "1", home=reach)
+    assert first.stdout.splitlines() == ["row  key.id  reason", f"0    1       {reason}"]
+    assert first.stderr == "2 rejects; these are the first 1. All of them go into a file with -o.\n"
+    for ending, read in (("parquet", pq.read_table), ("csv", csv.read_csv), ("jsonl", json_lines.read_json)):
+        told = bettong("jobs", "rejects", short, "--output", str(folder / f"rejects.{ending}"), home=reach).stdout
+        assert told.startswith("Wrote 2 rejects to ")
+        assert read(folder / f"rejects.{ending}")["key.id"].to_pylist() == [1, 3]
+    wrong = bettong("jobs", "rejects", short, "-o", str(folder / "rejects.xls"), home=reach, check=False)
+    assert (wrong.returncode, "They end in .csv, .parquet, .arrow or .jsonl." in wrong.stderr) == (1, True)
+
+
+def test_a_batch_that_could_do_no_row_has_failed_and_one_without_rejects_says_that_there_are_none(
+    wl: wallaroo.Client, reach: Path, folder: Path, adding: Pipeline
+) -> None:
+    source, file = sqlite(
+        wl,
+        folder,
+        "create table some (id integer primary key, x integer)",
+        "insert into some values (1, null), (2, null), (3, 5)",
+    )
+    ends: dict[str, Any] = {"source": source, "sink": source, "table": "answers", "keys": ["id"]}
+    none = adding.infer_batch(query="select * from some where id < 3", **ends)
+    all_of_them = adding.infer_batch(query="select * from some where id = 3", **ends)
+
+    with pytest.raises(JobError, match=r"All 2 rows were rejected\. The first, id=1: Column 'x' is null, and the"):
+        none.wait(timeout=DEADLINE_S)
+    all_of_them.wait(timeout=DEADLINE_S)
+
+    assert none.rejects()["key.id"].to_list() == [1, 2]
+    assert found(file, "select id, y from answers") == [(3, 15)]
+    assert bettong("jobs", "rejects", all_of_them.id(), home=reach).stdout == (
+        f"Job {all_of_them.id()} has no rejects.\n"
+    )
+
+
 def test_whoever_does_not_see_a_connection_cannot_run_a_job_on_it(
     wl: wallaroo.Client, reach: Path, folder: Path, adding: Pipeline
 ) -> None:
@@ -215,12 +275,22 @@ def many_numbers(postgres: Postgres) -> str:
     return table
 
 
-def until_written(job: Job, rows: int) -> None:
-    until = time.monotonic() + DEADLINE_S
-    while (job.progress().get("rows_written") or 0) < rows:
-        assert job.state() in ("pending", "running"), job.state()
-        assert time.monotonic() < until
-        time.sleep(0.02)
+@contextmanager
+def held(postgres: Postgres, table: str, job: Callable[[], Job]) -> Iterator[Job]:
+    """A job that stands in the middle of its rows for as long as this lasts: somebody else is writing one of them."""
+    with psycopg.connect(postgres.url()) as other, psycopg.connect(postgres.url(), autocommit=True) as watch:
+        other.execute(f"create table {table} (id bigint primary key, y bigint)")
+        other.commit()
+        other.execute(f"insert into {table} values ({HELD}, 0)")
+        begun = job()
+        stands = "select 1 from pg_stat_activity where %s = any(pg_blocking_pids(pid))"
+        until = time.monotonic() + DEADLINE_S
+        while watch.execute(stands, (other.info.backend_pid,)).fetchone() is None:
+            assert begun.state() in ("pending", "running"), begun.error()
+            assert time.monotonic() < until
+            time.sleep(0.02)
+        yield begun
+        other.rollback()
 
 
 def server_of(home: Path) -> psutil.Process:
@@ -239,11 +309,12 @@ def test_a_job_whose_process_is_killed_writes_every_row_once(
     wl: wallaroo.Client, reach: Path, postgres: Postgres, adding: Pipeline
 ) -> None:
     table, connection = many_numbers(postgres), warehouse(wl, postgres)
-    job = adding.infer_batch(source=connection, query=table, sink=connection, table=f"{table}_out", keys=["id"])
-    until_written(job, 1)
+    ends = {"source": connection, "query": table, "sink": connection, "table": f"{table}_out"}
 
-    (process,) = [c for c in server_of(reach).children() if "bettong.jobs._child" in c.cmdline()]
-    process.kill()
+    with held(postgres, f"{table}_out", lambda: adding.infer_batch(**ends, keys=["id"])) as job:
+        (process,) = [c for c in server_of(reach).children() if "bettong.jobs._child" in c.cmdline()]
+        process.kill()
+        psutil.wait_procs([process], DEADLINE_S)
     job.wait(timeout=DEADLINE_S)
 
     assert job.attempts() == 2
@@ -256,12 +327,12 @@ def test_a_job_goes_on_after_the_platform_was_stopped_in_the_middle(
     wl: wallaroo.Client, reach: Path, postgres: Postgres, adding: Pipeline
 ) -> None:
     table, connection = many_numbers(postgres), warehouse(wl, postgres)
-    job = adding.infer_batch(source=connection, query=table, sink=connection, table=f"{table}_out", keys=["id"])
-    until_written(job, 1)
+    ends = {"source": connection, "query": table, "sink": connection, "table": f"{table}_out"}
 
-    server = server_of(reach)
-    server.kill()
-    psutil.wait_procs([server], DEADLINE_S)
+    with held(postgres, f"{table}_out", lambda: adding.infer_batch(**ends, keys=["id"])) as job:
+        server = server_of(reach)
+        server.kill()
+        psutil.wait_procs([server], DEADLINE_S)
     bettong("up", home=reach)
     again = wallaroo.Client().get_job(job.id())
     again.wait(timeout=DEADLINE_S)

@@ -79,6 +79,34 @@ def test_a_job_that_fails_while_it_is_waited_for_raises_its_reason(job: Job, pla
     assert (job.state(), job.error()) == ("failed", "The rows have no column 'amout'. Name another.")
 
 
+def test_a_wait_for_a_batch_that_could_not_do_some_rows_ends_with_a_warning(
+    job: Job, platform: StubPlatform, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    counts = {"rows_read": 5_000, "rows_written": 4_999, "rows_rejected": 1, "rows_total": 5_000}
+    platform.on(f"{ROOT}/{ID}", *says(record("succeeded", progress=counts)))
+    words = "1 of 5,000 rows was rejected: job.rejects() has it, with its reason."
+
+    assert job.wait().state() == "succeeded"
+    assert capsys.readouterr().out.endswith(f"succeeded\nWarning: {words}\n")
+    assert words in repr(job)
+
+    monkeypatch.setattr(job._client, "_screen", Screen(shown=False, logged=True))
+    job.wait()
+    assert capsys.readouterr().err == f"Warning: job {ID}: {words}\n"
+
+
+def test_a_batch_without_rejects_and_a_stream_are_not_warned_about(
+    client: Client, platform: StubPlatform, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dead_lettered = {"messages_in": 5, "rows_read": 5, "rows_written": 2, "rows_rejected": 3}
+    for known in (record("succeeded", 200), record("cancelled", kind="infer_stream", progress=dead_lettered)):
+        platform.on(f"{ROOT}/{ID}", *says(known))
+        waited = Job(client, {"id": ID}).wait()
+        assert "job.rejects()" not in repr(waited)
+
+    assert "Warning" not in capsys.readouterr().out
+
+
 def test_a_cancelled_job_is_no_error(job: Job, platform: StubPlatform) -> None:
     platform.on(f"{ROOT}/{ID}/cancel", {"job": record(cancel_asked=True)})
     platform.on(f"{ROOT}/{ID}", *says(record(), record("cancelled", 10)))

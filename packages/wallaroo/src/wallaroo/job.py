@@ -156,6 +156,9 @@ class Job(Object):
             raise WaitForError(f"Job {self.id()} has not ended within {timeout:g} s; it goes on.", waiting.progress)
         if ended.state == "failed":
             raise JobError(self.id(), self.error())
+        if rejected := self._rejected():
+            self._client._screen.write(f"Warning: {rejected}\n")
+            self._client._screen.log(f"Warning: job {self.id()}: {rejected}")
         return self
 
     def logs(self, limit: int = 1000) -> list[str]:
@@ -196,8 +199,18 @@ class Job(Object):
         found: Mapping[str, Any] = _get_record(self._client, self.id())
         return found
 
+    def _rejected(self) -> str:
+        """What a person should know of the rows that a batch could not do; "" where there are none."""
+        progress = self._get("progress") or {}
+        count = progress.get("rows_rejected")
+        if self.kind() != "infer_batch" or not count:
+            return ""
+        were, them = ("was", "it, with its reason") if count == 1 else ("were", "them, with their reasons")
+        return f"{count:,} of {progress['rows_read']:,} rows {were} rejected: job.rejects() has {them}."
+
     def _facts(self) -> Sequence[Row]:
         progress = JobProgress(self._get("progress"), str(self._get("state")))
+        rejected = [("Rejected", self._rejected())] if self._rejected() else []
         error = [("Error", self.error())] if self.error() else []
         return [
             ("Id", self.id()),
@@ -205,6 +218,7 @@ class Job(Object):
             ("Pipeline", self.pipeline_name()),
             ("State", progress.state),
             ("Progress", str(progress)),
+            *rejected,
             ("Guarantee", self.guarantee()),
             ("Created at", show_time(self._client, self.created_at())),
             ("Ended at", show_time(self._client, self.ended_at())),

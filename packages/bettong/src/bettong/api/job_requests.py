@@ -2,12 +2,14 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, WithJsonSchema
 
 from bettong.api.connection_requests import Query
 from bettong.api.requests import Body, Id, Name
 
 Number = Annotated[float, Field(strict=False)]
+# Checked by the domain, which says more of a number that is neither than two types do.
+CountOrShare = Annotated[Any, WithJsonSchema({"anyOf": [{"type": "integer"}, {"type": "number"}, {"type": "null"}]})]
 
 
 class End(Body):
@@ -54,7 +56,9 @@ class InferBatch(JobBody):
     )
     outputs: dict[Name, Name] | None = Field(None, description="Columns of answers by columns of the sink; null: all.")
     lineage: bool = Field(False, description="Write job and versions beside each row.")
-    max_rejects: int | None = Field(None, description="With more refused rows the job fails.")
+    max_rejects: CountOrShare = Field(
+        None, description="With more rejected rows the job fails: a count, or a share of all rows, such as 0.05."
+    )
 
 
 class InferStream(JobBody):

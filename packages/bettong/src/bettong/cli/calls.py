@@ -81,12 +81,12 @@ class Server:
         return call(self._settings, self._found, "GET", path)
 
     @contextmanager
-    def stream(self, path: str, body: object) -> Iterator[Iterator[bytes]]:
-        """The bytes of an answer, as they come."""
+    def stream(self, path: str, body: object = None) -> Iterator[Iterator[bytes]]:
+        """The bytes of an answer, as they come: to a POST of `body`, or to a GET without one."""
         try:
             with (
                 _client(self._settings, self._found) as client,
-                client.stream("POST", path, json=body, timeout=None) as answer,
+                client.stream("GET" if body is None else "POST", path, json=body, timeout=None) as answer,
             ):
                 if not answer.is_success:
                     answer.read()

@@ -22,6 +22,15 @@ _PAGE = 1000  # jobs of an answer
 _SHORTEST_ID, _WHOLE_ID = 4, 36
 
 
+def _some_id(context: click.Context, _: click.Parameter, job_id: str | None) -> str:
+    if not job_id:
+        raise click.UsageError("Say which job, by its id or its first characters. bettong jobs list has them.", context)
+    return job_id
+
+
+_JOB = click.argument("job_id", required=False, metavar="ID", callback=_some_id)
+
+
 @click.group(cls=Teaching)
 def jobs() -> None:
     """Jobs: batch inference, stream inference, replays. The first four characters of an id, or more, will do.
@@ -29,6 +38,7 @@ def jobs() -> None:
     \b
     bettong jobs list --unended
     bettong jobs show 7d2c…
+    bettong jobs rejects 7d2c…
     bettong jobs cancel 7d2c…
     """
 
@@ -51,7 +61,7 @@ def list_jobs(unended: bool, lines: int, as_json: bool) -> None:
 
 
 @jobs.command("show")
-@click.argument("job_id")
+@_JOB
 @click.option("--json", "as_json", is_flag=True, help="Print the answer of the server as JSON.")
 def show(job_id: str, as_json: bool) -> None:
     """Tell how a job does."""
@@ -76,13 +86,17 @@ def show(job_id: str, as_json: bool) -> None:
     for name, value in told.items():
         if value != "":
             click.echo(f"{name:<10} {value}")
+    if rejected := (job["progress"] or {}).get("rows_rejected") if job["kind"] == "infer_batch" else 0:
+        click.echo(f"{'rejects':<10} {rejected:,}: bettong jobs rejects {job['id'][:8]}")
+        for reason, count in ((job["result"] or {}).get("reasons") or {}).items():
+            click.echo(f"  {count:>8,}  {reason}")
     for name, value in (job["result"] or {}).items():
         if isinstance(value, (str, int, float)) and value != "" and name not in told:  # tables of it are in --json
             click.echo(f"  {name:<16} {value}")
 
 
 @jobs.command("logs")
-@click.argument("job_id")
+@_JOB
 @click.option("-n", "--lines", default=50, show_default=True, type=click.IntRange(1, 10_000), help="How many.")
 def logs(job_id: str, lines: int) -> None:
     """Print what a job has said."""
@@ -91,8 +105,43 @@ def logs(job_id: str, lines: int) -> None:
         click.echo(f"{line['at'][:19]}  {line['text']}")
 
 
+@jobs.command("rejects")
+@_JOB
+@click.option("-n", "--lines", default=20, show_default=True, type=click.IntRange(1, 10_000), help="How many to print.")
+@click.option("-o", "--output", metavar="FILE", help="Write all of them to a .csv, .parquet, .arrow or .jsonl file.")
+def rejects(job_id: str, lines: int, output: str | None) -> None:
+    """Show the rows that a job could not do, each with its reason, also while it runs.
+
+    \b
+    bettong jobs rejects 7d2c…
+    bettong jobs rejects 7d2c… -o rejects.parquet
+
+    Those of a batch have the row's number in the source, from 0, and its keys as key.NAME.
+    """
+    from bettong.cli.row_files import rows_of, save
+
+    server = Server()
+    path = _path(server, job_id)
+    with rows_of(server, f"{path}/rejects") as (schema, batches):
+        if not schema.names:
+            job = server.get(path)["job"]
+            click.echo(f"Job {job['id']} has {'' if job['ended_at'] else 'so far '}no rejects.")
+            return
+        if output is not None:
+            count = save(schema, batches, output)
+            click.echo(f"Wrote {_rejects(count)} to {output}.")
+            return
+        count, shown = 0, list[tuple[object, ...]]()
+        for batch in batches:
+            shown += [tuple(row.values()) for row in batch.slice(0, lines - len(shown)).to_pylist()]
+            count += batch.num_rows
+    show_table(schema.names, shown, empty="There are no rejects.")
+    more = f"; these are the first {len(shown):,}. All of them go into a file with -o" if count > len(shown) else ""
+    click.echo(f"{_rejects(count)}{more}.", err=True)
+
+
 @jobs.command("cancel")
-@click.argument("job_id")
+@_JOB
 def cancel(job_id: str) -> None:
     """Have a job stop where it is safe. What it has written stays."""
     server = Server()
@@ -134,4 +183,9 @@ def _rows(job: Mapping[str, Any]) -> str:
         return f"{progress.get('predictions_out') or 0:,} of {progress['messages_in'] or 0:,} messages"
     written, total = progress.get("rows_written"), progress.get("rows_total")
     done = (progress.get("rows_read") or 0) if written is None else written
-    return f"{done:,} of {total:,}" if total else f"{done:,}"
+    rejected = f", {progress['rows_rejected']:,} rejected" if progress.get("rows_rejected") else ""
+    return f"{done:,} of {total:,}{rejected}" if total else f"{done:,}{rejected}"
+
+
+def _rejects(count: int) -> str:
+    return f"{count:,} reject{'' if count == 1 else 's'}"

@@ -24,8 +24,9 @@ _PROBLEM = b"bettong.problem"
 
 
 @contextmanager
-def rows_of(server: Server, path: str, body: object) -> Iterator[tuple[pa.Schema, Iterator[pa.RecordBatch]]]:
-    """The rows that the server answers with. Fails in its words when they break off."""
+def rows_of(server: Server, path: str, body: object = None) -> Iterator[tuple[pa.Schema, Iterator[pa.RecordBatch]]]:
+    """The rows that the server answers with to a POST, or to a GET without a `body`. Fails in its words when they
+    break off."""
     with server.stream(path, body) as chunks:
         try:
             reader = pa.ipc.open_stream(pa.PythonFile(io.BufferedReader(_Chunks(chunks)), mode="r"))
