@@ -339,6 +339,26 @@ def test_a_cancelled_job_stops_and_another_attempt_goes_on(
     assert "goes on behind row" in second.said[1]
 
 
+def test_rejects_beyond_the_share_are_counted_in_the_next_attempt_too(
+    tmp_path: Path, database: Callable[[str], End]
+) -> None:
+    rows = pa.table({"id": list(range(ROWS)), "x": [None if n % 3 == 0 else n + 1 for n in range(ROWS)]})
+    request = batch_request(PLUS, max_rejects=ROWS)
+    work = work_double(
+        request, database("a"), database("b"), plus(10), tmp_path, stop=stopping_at(700), most_bytes=5_000
+    )
+    put(work, "source", "rows", rows)
+    infer_batch(work)
+
+    second = work.again()
+    result = infer_batch(second)
+
+    assert read(work, "sink", "select id, y from answers order by id") == [e for e in expected() if e["id"] % 3]
+    assert (result["rows_written"], result["rows_rejected"]) == (ROWS * 2 // 3, ROWS // 3)
+    assert 0 < len(work.rejects()) < ROWS // 3
+    assert any("counted, and kept no longer" in line for line in work.said)
+
+
 def test_what_the_target_keeps_counts_more_than_what_was_told(tmp_path: Path, database: Callable[[str], End]) -> None:
     work = work_double(batch_request(PLUS), database("a"), database("b"), plus(10), tmp_path, stop=stopping_at(1_000))
     put(work, "source", "rows", numbers())

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pytest
 
-from bettong.errors import BadInput, StorageFull
-from bettong.jobs.batch.rejects import Limit, Reject, RejectFiles
+from bettong.errors import StorageFull
+from bettong.jobs.batch.rejects import Reject, RejectFiles
 from bettong.services.job_files import rows_of
 
 if TYPE_CHECKING:
@@ -50,12 +50,39 @@ def test_those_that_come_again_are_forgotten(tmp_path: Path, null_keys: bool, le
     assert read(tmp_path) == [*left, (9, "again")]
 
 
-def test_too_many_end_the_job_with_the_last_reason() -> None:
-    limit = Limit(3, before=1)
-    limit.found(2, "fine")
+def test_beyond_their_share_they_are_counted_and_kept_no_longer(tmp_path: Path) -> None:
+    said: list[str] = []
+    files = RejectFiles(tmp_path, (), 2_000, said.append)
+    for row in range(100):
+        files.keep([Reject(row, (), f"reason {row}")])
 
-    with pytest.raises(BadInput, match=r"More than 3 rows were rejected. The last one: the model is ill"):
-        limit.found(1, "the model is ill")
+    kept = read(tmp_path)
+    assert 0 < len(kept) < 100
+    assert kept == [(row, f"reason {row}") for row in range(len(kept))]
+    assert sum(file.stat().st_size for file in tmp_path.iterdir()) < 4_000
+    assert len(said) == 1
+    assert f"from row {len(kept)} (from 0) on they are counted, and kept no longer." in said[0]
+
+    again = RejectFiles(tmp_path, (), 2_000, said.append)
+    assert again.drop_from(100, null_keys=False, found=100) == 100
+    again.keep([Reject(100, (), "late")])
+    assert read(tmp_path) == kept
+
+
+def test_the_first_ones_are_kept_however_small_the_share_is(tmp_path: Path) -> None:
+    files = RejectFiles(tmp_path, (), 1)
+    files.keep([Reject(1, (), "a")])
+    files.keep([Reject(2, (), "b")])
+
+    assert read(tmp_path) == [(1, "a")]
+    assert files.first() == "row 1 (from 0): a"
+
+
+def test_those_that_were_found_behind_the_place_to_go_on_from_are_not_counted_twice(tmp_path: Path) -> None:
+    files = RejectFiles(tmp_path, ())
+    files.keep([Reject(2, (), "a"), Reject(9, (), "b")])
+
+    assert files.drop_from(5, null_keys=False, found=2) == 1
 
 
 def test_a_full_disk_is_told_and_leaves_what_was_kept_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -79,8 +79,8 @@ class _Attempt:
             )
             if self._transactional:
                 check_target(cast("Transactional", self._sink), self._target, plan.target)
-            files = RejectFiles(work.folder, plan.keys)
-            rejected = files.drop_from(first.rows, null_keys=self._ordered)
+            files = RejectFiles(work.folder, plan.keys, work.most_bytes, work.say)
+            rejected = files.drop_from(first.rows, null_keys=self._ordered, found=first.rejected)
             if self._ordered:  # rows with a null among their keys come again
                 first = Position(first.written + rejected, first.written, rejected, first.keys)
             limit = Limit(request.max_rejects, self._total, first, files.first)

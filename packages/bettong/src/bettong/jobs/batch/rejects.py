@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from bettong.jobs.space import space
+from bettong.jobs.space import Share, space, taken_by
 from bettong.jobs.work import REJECTS
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
 KEY = "key."  # what the names of key columns begin with, so that none is called `row` or `reason`
@@ -37,11 +37,22 @@ class Reject:
 class RejectFiles:
     """Keeps rejects, in the order of their rows, in files that are there whole or not at all.
 
-    `keys` are the key columns.
+    Args:
+        keys: the key columns.
+        most_bytes: they take no more than that (0: no bound), but for the first ones. Further ones are not kept: their
+            rows are still in the source.
+        say: is told, once, when they are not.
     """
 
-    def __init__(self, folder: Path, keys: Sequence[pa.Field[Any]]) -> None:
-        self._folder = folder
+    def __init__(
+        self,
+        folder: Path,
+        keys: Sequence[pa.Field[Any]],
+        most_bytes: int = 0,
+        say: Callable[[str], None] = lambda line: None,
+    ) -> None:
+        self._folder, self._say, self._told = folder, say, False
+        self._share = Share(most_bytes, taken_by(self._files()))
         self.schema = pa.schema(
             [
                 pa.field("row", pa.int64()),
@@ -51,7 +62,7 @@ class RejectFiles:
         )
 
     def keep(self, rejects: Sequence[Reject]) -> None:
-        """On disk when this returns. Raises StorageFull when the disk takes no more."""
+        """On disk when this returns, if there is room. Raises StorageFull when the disk takes no more."""
         if not rejects:
             return
         columns = [
@@ -60,7 +71,15 @@ class RejectFiles:
             [reject.reason for reject in rejects],
         ]
         arrays = [pa.array(values, field.type) for values, field in zip(columns, self.schema, strict=True)]
-        self._write(pa.RecordBatch.from_arrays(arrays, schema=self.schema))
+        rows = pa.RecordBatch.from_arrays(arrays, schema=self.schema)
+        if self._share.has(rows.nbytes) or not self._share.taken:
+            self._share.taken += self._write(rows)
+        elif not self._told:
+            self._told = True
+            self._say(
+                f"Rejects take {self._share}, and a batch may leave no more on this platform (BETTONG_JOB_BYTES): "
+                f"from row {rejects[0].row} (from 0) on they are counted, and kept no longer."
+            )
 
     def first(self) -> str:
         """The first of them in words: its keys, or its number where there are none, and the reason."""
@@ -79,13 +98,17 @@ class RejectFiles:
             counts.update({each["values"]: each["counts"] for each in found})
         return dict(counts.most_common(MOST_REASONS))
 
-    def drop_from(self, row: int, *, null_keys: bool) -> int:
+    def drop_from(self, row: int, *, null_keys: bool, found: int = 0) -> int:
         """Forget those that come again: of this row and behind, and with `null_keys` those with a null in their keys.
-        How many are left."""
-        left = 0
+
+        Returns:
+            How many are left; of the `found` before, those that were not kept are among them, too.
+        """
+        left = all_kept = 0
         for file in self._files():
             with pa.OSFile(str(file), "rb") as source:
                 rows = pa.ipc.open_file(source).read_all()
+            all_kept += rows.num_rows
             kept = rows.filter(pc.field("row") < row)
             for name in kept.column_names:
                 if name.startswith(KEY) and null_keys:
@@ -96,12 +119,14 @@ class RejectFiles:
             file.unlink()
             if kept.num_rows:
                 self._write(kept.combine_chunks().to_batches()[0])
-        return left
+        self._share.taken = taken_by(self._files())
+        return left + max(0, found - all_kept)
 
     def _files(self) -> list[Path]:
         return sorted(self._folder.glob(f"{REJECTS}-*.arrow"))
 
-    def _write(self, rows: pa.RecordBatch) -> None:
+    def _write(self, rows: pa.RecordBatch) -> int:
+        """How many bytes it took."""
         name = f"{REJECTS}-{rows['row'][0].as_py():015d}.arrow"
         part = self._folder / f".{name}.part"
         with space(), part.open("wb") as file:
@@ -109,7 +134,9 @@ class RejectFiles:
                 writer.write_batch(rows)
             file.flush()
             os.fsync(file.fileno())
+            size = file.tell()
         part.replace(self._folder / name)
+        return size
 
 
 def _shown(key: object) -> str:
