@@ -1,23 +1,26 @@
-"""BIGQUERY: its own types both ways, both ways of reading, and what a login may and may not."""
+"""BIGQUERY: its own types both ways, both ways of reading, jobs that go on, and what a login may and may not."""
 
 from __future__ import annotations
 
 import datetime as dt
 import json
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pyarrow as pa
 import pytest
+from batch_kit import PLUS, End, batch_request, plus, work_double
 from contract.drivers.cases import Case, new_calls, new_name
 from contract.drivers.test_transactions import sink_of
 from services.bigquery import DATASET
 
-from bettong.domain.drivers import Egress, Stage, WriteRequest
+from bettong.domain.drivers import Capability, Egress, Readable, ReadRequest, Stage, WriteRequest
 from bettong.errors import BadInput, NotFound, Unavailable
+from bettong.jobs.infer_batch import infer_batch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from google.cloud import bigquery
     from services.bigquery import BigQuery
@@ -268,3 +271,29 @@ def test_a_port_where_something_else_listens_is_told(bigquery_case: Case) -> Non
     assert (report.stages[-1].stage, report.stages[-1].ok) == (Stage.LOGIN, False)
     with pytest.raises(Unavailable):
         grpc.read("SELECT 1 AS n")
+
+
+@pytest.mark.parametrize("sink", ["SQLITE", "BIGQUERY"])
+def test_a_batch_inference_that_was_stopped_goes_on_behind_its_keys(
+    bigquery_case: Case, tmp_path: Path, sink: str
+) -> None:
+    count = 3_000
+    ids = [(n * 7919) % count for n in range(count)]
+    table = bigquery_case.make(pa.table({"id": ids, "x": ids}))
+    source = End("BIGQUERY", bigquery_case.details)
+    target = source if sink == "BIGQUERY" else End(sink, {"path": str(tmp_path / "answers.db")})
+    request = batch_request(PLUS, source={"query": table}, sink={"table": f"{table}_answers"})
+    stop = lambda work: bool(work.told) and work.told[-1][0]["rows_written"] >= 700  # noqa: E731
+    first = work_double(request, source, target, plus(10), tmp_path, stop=stop)
+
+    infer_batch(first)
+    second = first.again()
+    result = infer_batch(second)
+
+    assert sum(second.asked) < count
+    assert result["guarantee"].startswith("exactly once")
+    assert (result["rows_read"], result["rows_written"]) == (count, count)
+    with second.source("sink", Capability.READ) as answers:
+        query = f"select id, y from {table}_answers order by id"
+        found = cast("Readable", answers).read(ReadRequest(query)).read_all().to_pylist()
+    assert found == [{"id": n, "y": n + 10} for n in range(count)]
