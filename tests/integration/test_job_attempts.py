@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, cast
@@ -13,13 +14,18 @@ import psutil
 import pytest
 from job_kit import alive, eventually
 
+from bettong.domain.drivers import Egress
 from bettong.domain.jobs import Job, JobKind, JobState
+from bettong.drivers.leases import Given, Lease, granted
 from bettong.drivers.processes import DriverProcesses
+from bettong.drivers.references import ReferencePolicy
+from bettong.drivers.registry import Registry
 from bettong.errors import Forbidden, ModelFailed, Unavailable
 from bettong.jobs import attempt as attempts
 from bettong.jobs import pulse
 from bettong.jobs.attempt import Attempt, Means
 from bettong.jobs.kinds import Programs
+from bettong.jobs.verdicts import Again, verdict
 from bettong.services.private_deployments import Serving
 
 if TYPE_CHECKING:
@@ -27,6 +33,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from bettong.domain.ports import JobStore
+    from bettong.drivers.references import Reference
     from bettong.jobs.verdicts import Ended
     from bettong.services.jobs import JobService
     from bettong.services.private_deployments import PrivateDeployments
@@ -34,6 +41,7 @@ if TYPE_CHECKING:
 ENVIRONMENT = {"PATH": os.environ["PATH"], "BETTONG_KEYS": "a-key-of-the-platform"}
 KINDS = """
 import math, os, time
+from bettong.errors import BadInput
 
 def counts(work):
     for n in range(1, 4):
@@ -55,6 +63,20 @@ def is_deaf(work):
 def rants(work):
     work.say("word " * 1_000_000)
     return {}
+
+def goes_on_later(work):
+    work.report({"rows_read": 1}, "1")
+    while not work.cancelled:
+        time.sleep(0.01)
+    return {"rows": 1}
+
+def is_refused_later(work):
+    time.sleep(work.request["seconds"])
+    raise BadInput("The table is not yours.")
+
+def is_done_later(work):
+    time.sleep(work.request["seconds"])
+    return {"rows": 1}
 
 def chatters(work):
     for n in range(20):
@@ -103,12 +125,32 @@ class Deployments:
         return "a-token"
 
 
+@dataclass
 class Jobs:
+    connections: dict[str, Any]
+
     def equipment(self, job: Job) -> dict[str, Any]:
-        return {}
+        return self.connections
 
     def model_versions(self, job: Job) -> str:
         return "v-1"
+
+
+@dataclass
+class Lender:
+    """A manager of secrets whose leases last so long and cannot be renewed."""
+
+    lasts_s: float
+    given_back: list[str] = field(default_factory=list)
+
+    def ask(self, reference: Reference, timeout_s: float) -> Given:
+        return Given({"path": "/nowhere"}, granted("a-lease", time.monotonic(), self.lasts_s, renewable=False))
+
+    def renew(self, lease: Lease, timeout_s: float) -> Lease:
+        raise AssertionError("it was told that it cannot be")
+
+    def give_back(self, lease: Lease, timeout_s: float) -> None:
+        self.given_back.append(lease.id)
 
 
 @dataclass
@@ -116,14 +158,17 @@ class Bench:
     folder: Path
     store: Store = field(default_factory=Store)
     deployments: Deployments = field(default_factory=Deployments)
+    lender: Lender | None = None
     most_bytes: int = 0
 
     def attempt(self, kind: str) -> Attempt:
         (self.folder / "kinds_for_attempts.py").write_text(KINDS)
-        drivers = DriverProcesses(cast("Any", None), cast("Any", None), cast("Any", None), ENVIRONMENT)
+        managers = {} if self.lender is None else {"vault": self.lender}
+        drivers = DriverProcesses(Registry(), Egress(), ReferencePolicy(), ENVIRONMENT, managers)
+        leased = {"source": ("SQLITE", {"path": {"$secret": "vault:database/creds/reader#path"}})}
         means = Means(
             cast("JobStore", self.store),
-            cast("JobService", Jobs()),
+            cast("JobService", Jobs(leased if self.lender else {})),
             cast("PrivateDeployments", self.deployments),
             drivers,
             Programs({JobKind.REPLAY: f"kinds_for_attempts:{kind}"}, (str(self.folder),)),
@@ -131,7 +176,7 @@ class Bench:
             self.folder / "logs",
             {JobKind.REPLAY: self.most_bytes},
         )
-        request = {"pipeline_version": "pv-1"}
+        request = {"pipeline_version": "pv-1", "seconds": self.lender.lasts_s if self.lender else 0}
         now = datetime(2026, 1, 1, tzinfo=UTC)
         return Attempt(Job("j-1", JobKind.REPLAY, 1, "ann", request, JobState.RUNNING, now, attempts=1), means)
 
@@ -268,6 +313,46 @@ def test_a_job_that_may_not_go_on_waits_for_no_deployment(bench: Bench) -> None:
     running.attempt.refuse(why := Forbidden("Ann is no longer a member."))
 
     assert (running.ended().error, bench.store.progress) == (why, [])
+
+
+def test_a_job_that_goes_on_where_it_was_stops_before_its_credentials_end(bench: Bench) -> None:
+    bench.lender = lender = Lender(lasts_s=2.0)
+
+    began = time.monotonic()
+    ended = bench.attempt("goes_on_later").run()
+
+    assert (ended.error, ended.advanced, ended.result) == (attempts.RUN_OUT, True, {"rows": 1})
+    assert lender.given_back == ["a-lease"]
+    assert verdict(ended, 2, cancel_asked=False, going_down=False) == Again(2.0, 1, str(attempts.RUN_OUT))
+    assert time.monotonic() - began < 30
+
+
+def test_what_fails_when_its_credentials_have_ended_is_tried_again_with_new_ones(bench: Bench) -> None:
+    bench.lender = lender = Lender(lasts_s=1.0)
+
+    ended = bench.attempt("is_refused_later").run()
+
+    assert (ended.error, ended.advanced) == (attempts.RUN_OUT, False)
+    assert lender.given_back == ["a-lease"]
+
+
+def test_what_is_done_is_done_though_its_credentials_have_ended(bench: Bench) -> None:
+    bench.lender = lender = Lender(lasts_s=1.0)
+
+    ended = bench.attempt("is_done_later").run()
+
+    assert (ended.error, ended.result, ended.stopped) == (None, {"rows": 1}, False)
+    assert lender.given_back == ["a-lease"]
+
+
+def test_what_fails_while_its_credentials_hold_has_failed(bench: Bench) -> None:
+    bench.lender = Lender(lasts_s=1.0)
+    attempt = bench.attempt("is_refused_later")
+    bench.lender.lasts_s = 600.0
+
+    ended = attempt.run()
+
+    assert str(ended.error) == "The table is not yours."
 
 
 def test_a_kind_that_chatters_fills_no_database(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -41,7 +41,8 @@ BEAT_EVERY_S = 5.0  # how often a process says at least that it lives
 SILENCE_S = 60.0  # without that it is stopped, or hangs: it holds its place no longer
 CONNECT_TIMEOUT_S = 60.0
 RUN_OUT = Unavailable(
-    "Short-lived credentials of its connections get no further.", "Have them last longer where they are given out."
+    "The short-lived credentials of this attempt end, and are renewed no more.",
+    "New ones are asked for. If that is too often, have them last longer where they are given out.",
 )
 MOST_LINES = 10_000  # of one attempt, in the job's log
 
