@@ -102,6 +102,23 @@ def test_a_killed_process_is_replaced_and_the_job_goes_on_from_its_last_place(pl
     assert platform.rows(job_id, "result").column("step").to_pylist() == list(range(6))
 
 
+def test_each_attempt_of_a_job_names_the_job_in_the_audit_of_its_connection(platform: JobPlatform) -> None:
+    platform.let(*range(6))
+    job_id = platform.make(misfortune={"1": "unavailable"})
+    platform.ended(job_id)
+
+    events = platform.post("connections/audit", {"id": platform.connection_id})["events"]
+    own = [event for event in events if job_id in event["detail"]]
+
+    assert {event["action"] for event in own} == {"connection.job"}
+    assert sorted(event["detail"] for event in own) == [
+        f"infer_batch job {job_id} runs, with it as {role} (attempt {attempt})"
+        for role in ("sink", "source")
+        for attempt in (1, 2)
+    ] + [f"infer_batch job {job_id} was made, with it as {role}" for role in ("sink", "source")]
+    assert {event["origin"] for event in own if "runs" in event["detail"]} == {"job"}
+
+
 def test_a_process_that_dies_at_the_same_place_each_time_fails_its_job_after_three_attempts(
     platform: JobPlatform,
 ) -> None:
