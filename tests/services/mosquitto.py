@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import psutil
 from services.debian import unpacked
 from services.place import run
 from services.running import free_port, serving
@@ -29,6 +30,16 @@ class Mosquitto:
     @property
     def details(self) -> dict[str, object]:
         return {"host": "127.0.0.1", "port": self.port, "user": USER, "password": PASSWORD}
+
+    def kill(self) -> None:
+        """As `kill -9`; return when it is gone."""
+        (process,) = [
+            child
+            for child in psutil.Process().children()
+            if any(c.laddr.port == self.port and c.status == psutil.CONN_LISTEN for c in child.net_connections())
+        ]
+        process.kill()
+        process.wait(10)
 
 
 @contextmanager

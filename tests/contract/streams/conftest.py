@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, cast
 
 import pytest
-from contract.streams.kit import KINDS, Broker
+from contract.streams.kit import KEEPING, KINDS, Broker, opened
 from services.kafka import KafkaServer, running_kafka
+from services.mosquitto import Mosquitto, running_mosquitto
 from services.nats import NatsServer, running_nats
 from services.redis import RedisServer, running_redis
 
@@ -16,6 +17,12 @@ if TYPE_CHECKING:
 
 @pytest.fixture(params=[pytest.param(kind, marks=pytest.mark.service) for kind in KINDS])
 def broker(request: pytest.FixtureRequest) -> Broker:
+    return cast("Broker", request.getfixturevalue(f"{request.param.lower()}_broker"))
+
+
+@pytest.fixture(params=[pytest.param(kind, marks=pytest.mark.service) for kind in KEEPING])
+def keeping(request: pytest.FixtureRequest) -> Broker:
+    """One that knows its topics, and what is in them, without anybody who consumes."""
     return cast("Broker", request.getfixturevalue(f"{request.param.lower()}_broker"))
 
 
@@ -71,3 +78,27 @@ def kafka_broker(kafka_server: KafkaServer, strict_kafka_server: KafkaServer) ->
 def kafka_as_broker(server: KafkaServer, wrong_login: Mapping[str, object] | None = None) -> Broker:
     details = {**server.details, "redeliver_after_s": 6}
     return Broker("KAFKA", details, server.make, wrong_login or {}, {"servers": "nowhere.invalid:9092"})
+
+
+@pytest.fixture(scope="session")
+def mosquitto() -> Iterator[Mosquitto]:
+    with running_mosquitto() as server:
+        yield server
+
+
+@pytest.fixture
+def mqtt_broker(mosquitto: Mosquitto) -> Broker:
+    return mqtt_as_broker(mosquitto)
+
+
+def mqtt_as_broker(server: Mosquitto) -> Broker:
+    details = {**server.details, "redeliver_after_s": 3, "prefetch": 5_000, "listen_s": 0.5}
+
+    def join(topic: str, group: str) -> None:
+        with opened("MQTT", details) as source:
+            source.consume(topic, group, max_messages=1, wait_s=0)
+
+    def member(n: int) -> Mapping[str, object]:
+        return {"shared": True, "client_id_prefix": f"member{n}-"}
+
+    return Broker("MQTT", details, lambda name, partitions: None, join=join, member=member)

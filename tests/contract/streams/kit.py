@@ -13,9 +13,10 @@ from bettong.drivers.opening import Opening, Reach
 from bettong.drivers.registry import Registry
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
-KINDS = ("REDIS", "NATS", "KAFKA")
+KEEPING = ("REDIS", "NATS", "KAFKA")  # which keep messages for whoever comes later
+KINDS = (*KEEPING, "MQTT")
 TIMEOUT_S = 10.0
 PATIENCE_S = 90.0
 
@@ -27,6 +28,8 @@ class Broker:
     Attributes:
         make: a new, empty topic of that name; with as many partitions as told, where it has such.
         wrong_login, nowhere: changes to the details that lead to a refused login, and to a host that is not there.
+        join: have a group begin now. Where topics keep nothing, it has what comes from then on.
+        member: changes to the details that make the n-th of several members, where they have to say which they are.
     """
 
     kind: str
@@ -34,6 +37,8 @@ class Broker:
     make: Callable[[str, int], None]
     wrong_login: Mapping[str, Any] = field(default_factory=lambda: {"password": "wrong but secret"})
     nowhere: Mapping[str, Any] = field(default_factory=lambda: {"host": "nowhere.invalid"})
+    join: Callable[[str, str], None] = lambda topic, group: None
+    member: Callable[[int], Mapping[str, Any]] = lambda n: {}
 
     @contextmanager
     def open(self, **changes: Any) -> Iterator[Any]:
@@ -41,9 +46,12 @@ class Broker:
         with opened(self.kind, {**self.details, **changes}) as source:
             yield source
 
-    def topic(self, partitions: int = 1) -> str:
+    def topic(self, partitions: int = 1, *, groups: Sequence[str] = ()) -> str:
+        """A new one, with a group of its own name, and these."""
         name = f"t_{uuid4().hex[:12]}"
         self.make(name, partitions)
+        for group in (name, *groups):
+            self.join(name, group)
         return name
 
 

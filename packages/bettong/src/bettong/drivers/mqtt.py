@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+import unicodedata
 from collections import Counter
 from contextlib import closing, contextmanager
 from itertools import islice
@@ -358,10 +359,14 @@ def _name(topic: str) -> str:
 
 
 def _sendable(text: str) -> bool:
-    try:
-        return "\0" not in text and 0 < len(text.encode()) <= _LONGEST_TEXT
-    except UnicodeEncodeError:
+    """Brokers may hang up on whoever sends control characters, or what Unicode has set aside."""
+    if any(unicodedata.category(c) in ("Cc", "Cs") or _set_aside(ord(c)) for c in text):
         return False
+    return 0 < len(text.encode()) <= _LONGEST_TEXT
+
+
+def _set_aside(point: int) -> bool:
+    return 0xFDD0 <= point <= 0xFDEF or point & 0xFFFE == 0xFFFE
 
 
 def _message(arrived: Arrived, position: str) -> Message:
@@ -379,7 +384,7 @@ def _headers(message: Message) -> list[tuple[str, str]]:
     if any(text and not _sendable(text) for pair in made for text in pair):
         raise BadInput(
             f"A header of a message is longer than {_LONGEST_TEXT} bytes, or holds what MQTT does not allow.",
-            "Shorten it, or take zero bytes out.",
+            "Shorten it, or take line breaks and other control characters out.",
         )
     return made
 

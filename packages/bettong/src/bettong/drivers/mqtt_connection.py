@@ -185,11 +185,18 @@ class MqttConnection:
         """End the connection, whatever state it is in, and the thread. What is not acknowledged comes again."""
         if (sock := self._client.socket()) is not None:
             self._client.disconnect()
-            with self._changed:
+        with self._changed:
+            if sock is not None:
                 self._changed.wait_for(lambda: self._gone is not None, _GOODBYE_S)
+            self._gone = self._gone or 0  # whoever comes later is told
+        if sock is not None:
             with suppress(OSError):  # closed, as a rule
                 sock.shutdown(socket.SHUT_RDWR)
         self._client.loop_stop()
+        # paho closes the sockets that it wakes itself with when nothing knows it any more.
+        for name in ("connect", "disconnect", "message", "publish", "subscribe", "unsubscribe"):
+            setattr(self._client, f"on_{name}", None)
+        self._client = None
 
     # --- towards the broker -----------------------------------------------------------------------------------------
 
