@@ -7,12 +7,14 @@ import datetime as dt
 import hashlib
 import hmac
 import shutil
+import ssl
 import urllib.request
 from contextlib import contextmanager
 from email.utils import formatdate
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
+from certificates import NAME
 from services.place import made_once, run
 from services.running import free_port, serving
 
@@ -28,8 +30,9 @@ KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr
 
 
 @contextmanager
-def running_azurite() -> Iterator[str]:
-    """The endpoint of the account, with one empty container."""
+def running_azurite(certificate: tuple[Path, Path] | None = None) -> Iterator[str]:
+    """The endpoint of the account, with one empty container. With the files of a certificate and its key it speaks TLS,
+    and takes tokens of Microsoft's login, whose every claim but the signature it checks."""
     folder, port = made_once("azurite", [VERSION], _install), free_port()
     endpoint = f"http://127.0.0.1:{port}/{ACCOUNT}"
     program = folder / "node_modules" / ".bin" / "azurite-blob"
@@ -37,8 +40,12 @@ def running_azurite() -> Iterator[str]:
         *(str(program), "--blobHost", "127.0.0.1", "--blobPort", str(port), "--inMemoryPersistence"),
         *("--skipApiVersionCheck", "--silent", "--disableTelemetry"),
     ]
+    context = None
+    if certificate is not None:
+        command += ["--cert", str(certificate[0]), "--key", str(certificate[1]), "--oauth", "basic"]
+        endpoint, context = f"https://{NAME}:{port}/{ACCOUNT}", ssl._create_unverified_context()
     with serving(command, port, cwd=folder):
-        _make_container(endpoint)
+        _make_container(endpoint, context)
         yield endpoint
 
 
@@ -57,7 +64,7 @@ def _install(folder: Path) -> None:
     run(["npm", "install", "--no-audit", "--no-fund", "--prefix", str(folder), f"azurite@{VERSION}"], cwd=folder)
 
 
-def _make_container(endpoint: str) -> None:
+def _make_container(endpoint: str, context: ssl.SSLContext | None) -> None:
     date, version = formatdate(usegmt=True), "2021-08-06"
     headers = f"x-ms-date:{date}\nx-ms-version:{version}"
     text = f"PUT\n\n\n\n\n\n\n\n\n\n\n\n{headers}\n/{ACCOUNT}/{ACCOUNT}/{CONTAINER}\nrestype:container"
@@ -71,7 +78,7 @@ def _make_container(endpoint: str) -> None:
             "content-length": "0",
         },
     )
-    urllib.request.urlopen(made, timeout=30).close()
+    urllib.request.urlopen(made, timeout=30, context=context).close()
 
 
 def _signed(text: str) -> str:

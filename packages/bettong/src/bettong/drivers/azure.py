@@ -21,6 +21,11 @@ class AzureDetails(BucketDetails):
     tenant_id: str = ""
     client_id: str = ""
     client_secret: SecretStr = SecretStr("")
+    authority: str = Field(
+        "https://login.microsoftonline.com",
+        validation_alias=AliasChoices("authority", "authority_host"),
+        description="Where a client's secret is exchanged for a token. Clouds of some countries have their own.",
+    )
     anonymous: bool = Field(False, description="For containers that everyone may read.")
 
     def place(self) -> Place:
@@ -37,7 +42,15 @@ class AzureDetails(BucketDetails):
         def tree(egress: Egress, timeout_s: float) -> Any:
             return obstore_tree(store, self.prefix, secure=secure, timeout_s=timeout_s)
 
-        return Place(host, port, secure, tree, "login.microsoftonline.com" if "client_secret" in keys else "")
+        if "client_secret" not in keys:
+            return Place(host, port, secure, tree)
+        login_host, login_port, login_secure = endpoint_parts(self.authority)
+        if not login_secure or not secure:
+            raise BadInput(
+                "A client's secret and its tokens go over TLS alone.",
+                "Give authority and endpoint as https:// addresses.",
+            )
+        return Place(host, port, secure, tree, login_host, login_port)
 
     def _login(self) -> dict[str, Any]:
         if self.anonymous:
@@ -47,7 +60,8 @@ class AzureDetails(BucketDetails):
         if token := self.sas_token.get_secret_value():
             return {"sas_key": token}
         if self.tenant_id and self.client_id and (secret := self.client_secret.get_secret_value()):
-            return {"tenant_id": self.tenant_id, "client_id": self.client_id, "client_secret": secret}
+            client = {"tenant_id": self.tenant_id, "client_id": self.client_id, "client_secret": secret}
+            return {**client, "authority_host": self.authority.rstrip("/")}
         # Without one the library would ask the machine for its own: that is the operator's.
         raise BadInput(
             "The AZURE details hold no login.",

@@ -42,6 +42,7 @@ class Place:
     secure: bool
     tree: Callable[[Egress, float], AbstractContextManager[Tree]]
     login_host: str = ""  # where a token comes from, if that is another host
+    login_port: int = 443
 
 
 class BucketDetails(FormatDetails):
@@ -72,7 +73,7 @@ class BucketDriver:
         place = details.place()
         reach.resolve(place.host, place.port, egress)
         if place.login_host:
-            reach.resolve(place.login_host, 443, egress)
+            reach.resolve(place.login_host, place.login_port, egress)
         with place.tree(egress, timeout_s) as tree:
             yield FilesSource(tree, details, details.path)
 
