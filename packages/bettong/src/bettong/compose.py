@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
 
     from bettong.domain.ports import Runtime
+    from bettong.drivers.leases import Manager
     from bettong.drivers.processes import DriverProcesses
     from bettong.engine.nursery import Nursery
     from bettong.jobs.loop import Loop
@@ -90,6 +91,7 @@ def settings_from_environment(**overrides: Any) -> Settings:
             secret_folders=_folders("BETTONG_SECRET_FOLDERS"),
             vault_addr=variables.get("BETTONG_VAULT_ADDR", ""),
             vault_token_file=variables.get("BETTONG_VAULT_TOKEN_FILE", ""),
+            aws_secrets=_listed("BETTONG_AWS_SECRETS", ","),
             environment=_environment("BETTONG_ENVIRONMENT"),
         ),
         limits=limits,
@@ -430,6 +432,8 @@ def build(settings: Settings, nursery: Nursery, *, url: str, instance: str, star
 def _drivers(settings: Settings) -> DriverProcesses:
     """Driver calls under the operator's rules. Raises BadInput for a rule that is none."""
     from bettong.domain.drivers import Egress
+    from bettong.drivers.aws_login import credentials_file
+    from bettong.drivers.aws_secrets import SecretsManager
     from bettong.drivers.egress import networks
     from bettong.drivers.processes import DriverProcesses
     from bettong.drivers.references import ReferencePolicy
@@ -443,6 +447,8 @@ def _drivers(settings: Settings) -> DriverProcesses:
     own = [str(settings.home), str(settings.run_folder)]
     if rules.vault_token_file:
         own.append(rules.vault_token_file)
+    if rules.aws_secrets:
+        own.append(credentials_file(os.environ))
     egress = Egress(networks(rules.egress_allow), networks(rules.egress_deny), folders, tuple(own))
     policy = ReferencePolicy(
         env=rules.secret_env,
@@ -450,7 +456,10 @@ def _drivers(settings: Settings) -> DriverProcesses:
         forbidden=tuple(own),
         environment=rules.environment,
     )
-    managers = {"vault": Vault(rules.vault_addr, rules.vault_token_file)}
+    managers: dict[str, Manager] = {
+        "vault": Vault(rules.vault_addr, rules.vault_token_file),
+        "aws": SecretsManager(rules.aws_secrets, dict(os.environ)),
+    }
     return DriverProcesses(Registry(), egress, policy, dict(os.environ), managers)
 
 

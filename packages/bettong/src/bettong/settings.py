@@ -56,6 +56,7 @@ class DriverRules:
     secret_folders: tuple[str, ...] = ()
     vault_addr: str = ""
     vault_token_file: str = ""
+    aws_secrets: tuple[str, ...] = ()  # names, or prefixes that end in *
     environment: str = ""  # what {environment} in references stands for
 
 

@@ -74,6 +74,12 @@ def parse(url: str) -> Address:
     return Address(secure, host, port or (443 if secure else 80), path + query, login)
 
 
+def host_header(address: Address) -> str:
+    """What the Host header says: the port only where it is not the usual one."""
+    bracketed = f"[{address.host}]" if ":" in address.host else address.host
+    return bracketed if address.port == (443 if address.secure else 80) else f"{bracketed}:{address.port}"
+
+
 def basic(user: str, password: str) -> str:
     return f"Basic {base64.b64encode(f'{user}:{password}'.encode()).decode()}"
 
@@ -178,7 +184,7 @@ class Client:
             target=address.target.encode(),
         )
         # As bytes: of texts httpcore takes no more than ASCII, and servers do.
-        given = [(name.encode(), value.encode()) for name, value in {"host": _host(address), **headers}.items()]
+        given = [(name.encode(), value.encode()) for name, value in {"host": host_header(address), **headers}.items()]
         waits = dict.fromkeys(("connect", "read", "write", "pool"), self._timeout_s)
         try:
             with self._pool.stream(
@@ -324,10 +330,5 @@ def _lowered(headers: Mapping[str, str]) -> dict[str, str]:
     return {name.lower(): value for name, value in headers.items()}
 
 
-def _host(address: Address) -> str:
-    bracketed = f"[{address.host}]" if ":" in address.host else address.host
-    return bracketed if address.port == (443 if address.secure else 80) else f"{bracketed}:{address.port}"
-
-
 def _text(address: Address) -> str:
-    return f"{'https' if address.secure else 'http'}://{_host(address)}{address.target}"
+    return f"{'https' if address.secure else 'http'}://{host_header(address)}{address.target}"
