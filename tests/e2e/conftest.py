@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import sys
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
+import onnx_models
+import pyarrow as pa
 import pytest
+from e2e.connection_kit import reaching_home
 from platforms import EXAMPLES, new_home
 
 sys.path.insert(0, str(EXAMPLES))
@@ -15,6 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import wallaroo
+    from wallaroo.pipeline import Pipeline
 
 
 @pytest.fixture(autouse=True)
@@ -56,6 +61,31 @@ def wl(shared_home: Path, monkeypatch: pytest.MonkeyPatch) -> wallaroo.Client:
 
     monkeypatch.setenv("BETTONG_HOME", str(shared_home))
     return wallaroo.Client()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("data")
+
+
+@pytest.fixture(scope="module")
+def reach(folder: Path) -> Iterator[Path]:
+    """The home of a platform that reaches `folder`."""
+    with reaching_home({"BETTONG_FILE_FOLDERS": str(folder)}) as home:
+        yield home
+
+
+@pytest.fixture
+def adding(wl: wallaroo.Client, tmp_path: Path) -> Pipeline:
+    """A pipeline that is not deployed: `y` is `x` plus 10."""
+    from wallaroo.framework import Framework
+
+    file = tmp_path / "plus.onnx"
+    file.write_bytes(onnx_models.plus(10))
+    name = f"plus-{uuid4().hex[:8]}"
+    version = wl.upload_model(name, file, Framework.ONNX)
+    version.configure(output_schema=pa.schema([pa.field("y", pa.int64())]))
+    return wl.build_pipeline(name).add_model_step(wl.get_model(name))
 
 
 @pytest.fixture(scope="session")

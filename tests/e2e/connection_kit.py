@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
+import subprocess
+import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -59,3 +61,18 @@ def person(owner: wallaroo.Client, home: Path, folder: Path, email: str) -> wall
             del os.environ["WALLAROO_SDK_CREDENTIALS"]
         else:
             os.environ["WALLAROO_SDK_CREDENTIALS"] = before
+
+
+def connections(home: Path, *words: str, stdin: str = "", code: int = 0) -> subprocess.CompletedProcess[str]:
+    """Type a `bettong connections` that ends with `code`."""
+    done = subprocess.run(
+        [sys.executable, "-m", "bettong", "connections", *words],
+        env={**os.environ, "BETTONG_HOME": str(home)},
+        input=stdin,
+        capture_output=True,
+        text=True,
+        timeout=90,
+        check=False,
+    )
+    assert done.returncode == code, f"{words}\n{done.stdout}\n{done.stderr}"
+    return done

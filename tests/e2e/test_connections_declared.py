@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from typing import TYPE_CHECKING
 
 import pytest
+from e2e.connection_kit import connections
 
 import wallaroo
 
 if TYPE_CHECKING:
+    import subprocess
     from pathlib import Path
 
 pytestmark = pytest.mark.timeout(240)
@@ -23,16 +22,7 @@ REFERENCE = {"url": {"$secret": "env:RATES_URL"}, "format": "csv"}
 
 
 def run(home: Path, *words: str, stdin: str = "", code: int = 0) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(
-        [sys.executable, "-m", "bettong", "connections", *words],
-        env={**os.environ, "BETTONG_HOME": str(home)},
-        input=stdin,
-        capture_output=True,
-        text=True,
-        timeout=90,
-        check=False,
-    )
-    assert done.returncode == code, f"{words}\n{done.stdout}\n{done.stderr}"
+    done = connections(home, *words, stdin=stdin, code=code)
     assert SECRET not in done.stdout + done.stderr
     return done
 

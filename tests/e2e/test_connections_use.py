@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import pandas as pd
 import pyarrow as pa
 import pytest
-from e2e.connection_kit import ROWS, person, reaching_home, sales
+from e2e.connection_kit import ROWS, connections, person, reaching_home, sales
 from platforms import bettong
 
 import wallaroo
 from wallaroo.object import EntityNotFoundError, RequestRefused
 
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Iterator
     from pathlib import Path
 
@@ -26,11 +25,6 @@ pytestmark = pytest.mark.timeout(240)
 
 SERVERS_OWN = f"of-the-server-{uuid4().hex}"
 ALLOWED = f"allowed-{uuid4().hex}"
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("data")
 
 
 @pytest.fixture(scope="module")
@@ -221,17 +215,7 @@ def test_all_of_it_from_the_command_line(reach: Path, folder: Path, path: Path, 
     name = f"cli-{uuid4().hex[:8]}"
 
     def run(*words: str, stdin: str = "", code: int = 0) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
-            [sys.executable, "-m", "bettong", "connections", *words],
-            env={**os.environ, "BETTONG_HOME": str(reach)},
-            input=stdin,
-            capture_output=True,
-            text=True,
-            timeout=90,
-            check=False,
-        )
-        assert done.returncode == code, f"{words}\n{done.stdout}\n{done.stderr}"
-        return done
+        return connections(reach, *words, stdin=stdin, code=code)
 
     file = folder / "details.json"
     file.write_text(json.dumps({"path": str(path)}))

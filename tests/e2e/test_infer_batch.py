@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.json as json_lines
 import pyarrow.parquet as pq
 import pytest
-from e2e.connection_kit import person, reaching_home
+from e2e.connection_kit import person
 from platforms import bettong
 from postgres import Postgres, running_postgres
 from pyarrow import csv
@@ -38,33 +38,10 @@ DEADLINE_S = 120.0
 MANY, HELD = 100_000, 50_000  # rows, and the one at which a job is held: some batches are written before it
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("data")
-
-
-@pytest.fixture(scope="module")
-def reach(folder: Path) -> Iterator[Path]:
-    """The home of a platform that reaches `folder`."""
-    with reaching_home({"BETTONG_FILE_FOLDERS": str(folder)}) as home:
-        yield home
-
-
 @pytest.fixture
 def wl(reach: Path, monkeypatch: pytest.MonkeyPatch) -> wallaroo.Client:
     monkeypatch.setenv("BETTONG_HOME", str(reach))
     return wallaroo.Client()
-
-
-@pytest.fixture
-def adding(wl: wallaroo.Client, tmp_path: Path) -> Pipeline:
-    """A pipeline that is not deployed: `y` is `x` plus 10."""
-    file = tmp_path / "plus.onnx"
-    file.write_bytes(onnx_models.plus(10))
-    name = f"plus-{uuid4().hex[:8]}"
-    version = wl.upload_model(name, file, Framework.ONNX)
-    version.configure(output_schema=pa.schema([pa.field("y", pa.int64())]))
-    return wl.build_pipeline(name).add_model_step(wl.get_model(name))
 
 
 @pytest.fixture(scope="module")

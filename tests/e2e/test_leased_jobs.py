@@ -6,16 +6,13 @@ import time
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-import onnx_models
 import psycopg
-import pyarrow as pa
 import pytest
 from e2e.connection_kit import reaching_home
 from postgres import Postgres, running_postgres
 from services.openbao import OpenBao, running_openbao
 
 import wallaroo
-from wallaroo.framework import Framework
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -57,17 +54,6 @@ def home(openbao: OpenBao, token: Path) -> Iterator[Path]:
 def wl(home: Path, monkeypatch: pytest.MonkeyPatch) -> wallaroo.Client:
     monkeypatch.setenv("BETTONG_HOME", str(home))
     return wallaroo.Client()
-
-
-@pytest.fixture
-def adding(wl: wallaroo.Client, tmp_path: Path) -> Pipeline:
-    """A pipeline that is not deployed: `y` is `x` plus 10."""
-    file = tmp_path / "plus.onnx"
-    file.write_bytes(onnx_models.plus(10))
-    name = f"plus-{uuid4().hex[:8]}"
-    version = wl.upload_model(name, file, Framework.ONNX)
-    version.configure(output_schema=pa.schema([pa.field("y", pa.int64())]))
-    return wl.build_pipeline(name).add_model_step(wl.get_model(name))
 
 
 def slow_tables(owner: psycopg.Connection[Any], rows: int) -> tuple[str, str]:

@@ -15,7 +15,6 @@ from uuid import uuid4
 import psutil
 import pyarrow as pa
 import pytest
-from e2e.connection_kit import reaching_home
 from pages import ROOT
 from services.redis import RedisServer, running_redis
 
@@ -60,17 +59,6 @@ def eventually(look: Callable[[], T | None], what: str) -> T:
 def redis() -> Iterator[RedisServer]:
     with running_redis() as server:
         yield server
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("data")
-
-
-@pytest.fixture(scope="module")
-def reach(folder: Path) -> Iterator[Path]:
-    with reaching_home({"BETTONG_FILE_FOLDERS": str(folder)}) as home:
-        yield home
 
 
 @pytest.fixture

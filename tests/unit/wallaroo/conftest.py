@@ -4,9 +4,10 @@ import socket
 from typing import TYPE_CHECKING, cast
 
 import pytest
-from unit.wallaroo.stub import WORKSPACE, FakeClock, StubPlatform, deployment, pipeline_entry
+from unit.wallaroo.stub import UUIDS, WORKSPACE, FakeClock, StubPlatform, deployment, pipeline_entry
 
 import wallaroo
+from wallaroo.connection import Connection
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,6 +50,11 @@ def pipeline(client: wallaroo.Client, platform: StubPlatform) -> Pipeline:
     record = deployment(platform.url, f"{platform.url}/replica")
     platform.on("/v1/api/pipelines/get_pipeline_by_name", pipeline_entry(deployed=True, deployment=record))
     return client.get_pipeline("rental")
+
+
+@pytest.fixture
+def warehouse(client: wallaroo.Client) -> Connection:
+    return Connection(client, {"id": UUIDS[2], "name": "warehouse", "type": "POSTGRES"})
 
 
 @pytest.fixture

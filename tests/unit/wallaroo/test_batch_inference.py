@@ -22,11 +22,6 @@ def shop(client: Client) -> Connection:
     return Connection(client, {"id": UUIDS[1], "name": "shop", "type": "SQLITE"})
 
 
-@pytest.fixture
-def warehouse(client: Client) -> Connection:
-    return Connection(client, {"id": UUIDS[2], "name": "warehouse", "type": "POSTGRES"})
-
-
 def asked(platform: StubPlatform, pipeline: Pipeline, **call: Any) -> Any:
     platform.on(MAKE, {"job": {"id": "a1-b2", "state": "pending"}})
 

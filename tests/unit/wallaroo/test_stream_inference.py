@@ -21,11 +21,6 @@ def broker(client: Client) -> Connection:
     return Connection(client, {"id": UUIDS[1], "name": "broker", "type": "KAFKA"})
 
 
-@pytest.fixture
-def warehouse(client: Client) -> Connection:
-    return Connection(client, {"id": UUIDS[2], "name": "warehouse", "type": "POSTGRES"})
-
-
 def asked(platform: StubPlatform, pipeline: Pipeline, **call: Any) -> Any:
     platform.on(MAKE, {"job": {"id": "a1-b2", "state": "pending"}})
 
