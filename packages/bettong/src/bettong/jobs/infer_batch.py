@@ -148,16 +148,17 @@ class _Attempt:
             return
         # One file that is read and written: it cannot be both at once.
         self._work.say("Source and target are one file: the rows are copied before they are asked about.")
-        spool = self._work.folder / _SPOOL
-        try:
-            with space(), pa.OSFile(str(spool), "wb") as copy, pa.ipc.new_stream(copy, rows.schema) as writer:
+        with space():
+            spool = self._work.folder / _SPOOL
+            copy, copied = pa.OSFile(str(spool), "wb"), pa.OSFile(str(spool), "rb")
+            spool.unlink()  # both ends are open: it goes with this process, however that ends
+        with copied:
+            with space(), copy, pa.ipc.new_stream(copy, rows.schema) as writer:
                 for batch in rows:
                     writer.write_batch(batch)
             del rows
-            with pa.OSFile(str(spool), "rb") as copy, pa.ipc.open_stream(copy) as read:
+            with pa.ipc.open_stream(copied) as read:
                 yield read
-        finally:
-            spool.unlink(missing_ok=True)
 
     def _counted(self) -> int | None:
         """How many rows there are, where that is asked in a word: of a table in a database."""

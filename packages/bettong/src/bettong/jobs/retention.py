@@ -10,7 +10,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from bettong.errors import NotFound
-from bettong.jobs.space import taken_by
+from bettong.jobs.space import taken_in
 from bettong.services.job_files import LET_GO
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def keep_within(jobs: JobStore, folder: Path, now: datetime, most_bytes: int) ->
     """
     if not most_bytes or not folder.is_dir():
         return 0
-    taken = {path.name: taken_by(path.rglob("*")) for path in folder.iterdir()}
+    taken = {path.name: taken_in(str(path)) for path in folder.iterdir() if path.is_dir()}
     left, gone = sum(taken.values()), 0
     for job_id in jobs.ended_before(now) if left > most_bytes else ():
         if left <= most_bytes:
