@@ -36,13 +36,14 @@ def _joined(raw: socket.socket, behind: int, context: ssl.SSLContext) -> None:
         context.wrap_socket(raw, server_side=True) as front,
         socket.create_connection(("127.0.0.1", behind)) as back,
     ):
-        other = threading.Thread(target=_pump, args=(back, front), daemon=True)
+        other = threading.Thread(target=pump, args=(back, front), daemon=True)
         other.start()
-        _pump(front, back)
+        pump(front, back)
         other.join()
 
 
-def _pump(source: socket.socket, sink: socket.socket) -> None:
+def pump(source: socket.socket, sink: socket.socket) -> None:
+    """Hand on what comes until one of them ends, and end both."""
     with suppress(OSError):
         while data := source.recv(65_536):
             sink.sendall(data)
