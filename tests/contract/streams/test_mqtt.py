@@ -340,10 +340,14 @@ def answering(data: bytes) -> Iterator[int]:
     def serve() -> None:
         with suppress(OSError):
             while True:
-                connection, _ = listening.accept()
-                with connection:
-                    connection.recv(1_000)
-                    connection.sendall(data)
+                threading.Thread(target=answer, args=(listening.accept()[0],), daemon=True).start()
+
+    def answer(connection: socket.socket) -> None:
+        with suppress(OSError), connection:
+            connection.recv(1_000)
+            connection.sendall(data)
+            while data and connection.recv(1_000):  # stay until the other side has enough
+                pass
 
     with socket.create_server(("127.0.0.1", 0)) as listening:
         thread = threading.Thread(target=serve)
@@ -373,6 +377,29 @@ def test_whoever_answers_otherwise_is_told_by_what_it_said(data: bytes, kind: ty
         opened("MQTT", {"host": "127.0.0.1", "port": port}),
     ):
         pass
+
+
+WELCOME = b"\x20\x03\x00\x00\x00"
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (WELCOME + b"\x90\x04\x00\x01\x00\x87", "may not do that"),
+        (WELCOME + b"\x90\x04\x00\x01\x00\x9e", "no shared subscriptions"),
+        (WELCOME + b"\x90\x04\x00\x01\x00\x80", r"reason 0x80"),
+        (WELCOME + b"\x90\x04\x00\x01\x00\x00", "without acknowledgement"),
+        (WELCOME + b"\xe0\x01\x8e", "Another consumer has taken this one's place"),
+        (b"\x20\x08\x00\x00\x05\x11\x00\x00\x00\x00", "keeps nothing for clients that are away"),
+    ],
+)
+def test_a_broker_that_does_not_let_a_group_in_is_told_by_what_it_said(data: bytes, said: str) -> None:
+    with (
+        answering(data) as port,
+        opened("MQTT", {"host": "127.0.0.1", "port": port}) as source,
+        pytest.raises(BadInput, match=said),
+    ):
+        source.consume("t", "g", max_messages=1, wait_s=0)
 
 
 @pytest.mark.parametrize("given", ["both", "none", "another's"])

@@ -32,6 +32,7 @@ assert not [name for name in sys.modules if name.startswith("bettong.drivers.pos
 assert len(registry.all()) > 8
 heavy = {"adbc_driver_manager", "adbc_driver_postgresql", "duckdb", "pymysql", "obstore", "httpcore", "pandas"}
 heavy |= {"redis", "nats", "confluent_kafka", "grpc", "google.protobuf", "google.cloud.bigquery_storage_v1"}
+heavy |= {"paho.mqtt"}
 assert not heavy & set(sys.modules), heavy & set(sys.modules)
 """
 

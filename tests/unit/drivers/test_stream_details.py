@@ -7,6 +7,8 @@ from pydantic import ValidationError
 
 from bettong.domain.drivers import Message, ReadRequest
 from bettong.drivers.jetstream import NatsDetails
+from bettong.drivers.rabbitmq import RabbitMqDetails
+from bettong.drivers.mqtt import MqttDetails
 from bettong.drivers.redis_streams import RedisDetails
 from bettong.drivers.streams import Stored, StreamDetails, StreamSource, host_and_port
 from bettong.errors import BadInput
@@ -33,7 +35,67 @@ def test_a_uri_of_nats_holds_a_login_or_a_token() -> None:
     assert (token.user, token.token.get_secret_value(), token.port, token.ssl) == ("", "t0k3n", 4223, "disable")
 
 
-@pytest.mark.parametrize("model", [RedisDetails, NatsDetails])
+def test_a_uri_of_mqtt_knows_the_ports_of_both_ways() -> None:
+    plain = MqttDetails.model_validate({"uri": "mqtt://me:p%40ss@broker.example"})
+    secure = MqttDetails.model_validate({"url": "mqtts://broker.example"})
+
+    assert (plain.host, plain.port, plain.user, plain.ssl) == ("broker.example", 1883, "me", "disable")
+    assert plain.password.get_secret_value() == "p@ss"
+    assert (secure.port, secure.ssl) == (8883, "verify")
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"ssl": "verify", "ssl_certificate": "C"}, "go together"),
+        ({"ssl": "verify", "ssl_key": "secret-text"}, "go together"),
+        ({"ssl_certificate": "C", "ssl_key": "secret-text"}, "needs TLS"),
+    ],
+)
+def test_a_certificate_of_ours_comes_with_its_key_and_for_tls(given: dict[str, str], said: str) -> None:
+    with pytest.raises(ValidationError, match=said) as refused:
+        MqttDetails.model_validate({"host": "broker.example", **given})
+
+    assert "secret-text" not in str(refused.value)
+
+
+def test_a_uri_of_rabbitmq_holds_a_vhost_and_its_port_follows_from_tls() -> None:
+    whole = RabbitMqDetails.model_validate({"uri": "amqps://me:p%40ss@mq.example/%2Fmine"})
+    short = RabbitMqDetails.model_validate({"url": "amqp://me@mq.example"})
+    besides = RabbitMqDetails.model_validate({"uri": "amqp://me:p@mq.example:5673/a", "virtual_host": "b"})
+
+    assert (whole.host, whole.port, whole.vhost, whole.ssl) == ("mq.example", 5671, "/mine", "verify")
+    assert (whole.user, whole.password.get_secret_value()) == ("me", "p@ss")
+    assert (short.port, short.vhost, short.ssl) == (5672, "/", "disable")
+    assert (besides.port, besides.vhost) == (5673, "b")
+
+
+def test_details_of_rabbitmq_in_fields_and_what_browsing_shows() -> None:
+    login = {"host": "mq.example", "username": "me"}
+    plain = RabbitMqDetails.model_validate({**login, "queues": ["a", "b"], "topic": "b"})
+    secure = RabbitMqDetails.model_validate({**login, "ssl": "require", "queues": "a, c", "topic": "d"})
+
+    assert (plain.port, plain.shown) == (5672, ["a", "b"])
+    assert (secure.port, secure.shown) == (5671, ["a", "c", "d"])
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"ssl_certificate": "cert", "ssl": "verify"}, "go together"),
+        ({"ssl_certificate": "cert", "ssl_key": "secret-text"}, "needs TLS"),
+        ({"uri": "amqp://secret-text"}, "user"),
+    ],
+)
+def test_what_is_missing_beside_others_in_details_of_rabbitmq_is_told(change: dict[str, str], said: str) -> None:
+    login = {} if "uri" in change else {"host": "h", "user": "u"}
+    with pytest.raises(ValidationError, match=said) as refused:
+        RabbitMqDetails.model_validate({**login, **change})
+
+    assert "secret-text" not in str(refused.value)
+
+
+@pytest.mark.parametrize("model", [RedisDetails, NatsDetails, MqttDetails])
 @pytest.mark.parametrize("uri", ["secret-text", "http://secret-text", "redis://", "nats://:99999999@secret-text:x"])
 def test_a_uri_that_is_none_is_refused_without_repeating_it(model: type[StreamDetails], uri: str) -> None:
     with pytest.raises(ValidationError) as refused:

@@ -262,7 +262,8 @@ class MqttConnection:
 
     def _on_disconnect(self, _client: Any, _user: Any, flags: Any, code: Any, _properties: Any) -> None:
         with self._changed:
-            self._gone = int(code.value) if flags.is_disconnect_packet_from_server else 0
+            if self._gone is None:  # the first reason is the one
+                self._gone = int(code.value) if flags.is_disconnect_packet_from_server else 0
             self._changed.notify_all()
 
     def _answered(self, kind: str, number: int, codes: Iterable[Any]) -> None:
