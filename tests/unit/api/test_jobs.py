@@ -141,7 +141,8 @@ def test_jobs_are_listed_newest_first_by_kind_workspace_and_state(api: Api, thin
 def test_jobs_are_listed_in_pages_also_when_they_end_meanwhile(api: Api, things: Things) -> None:
     made = [api.ok("bob", f"{API}/infer_batch", things.batch())["job"]["id"] for _ in range(5)]
 
-    pages, after = [], {}
+    pages: list[list[str]] = []
+    after: dict[str, str] = {}
     while True:
         page = api.ok("bob", f"{API}/list", {"unended": True, "limit": 2, **after})
         pages.append([job["id"] for job in page["jobs"]])

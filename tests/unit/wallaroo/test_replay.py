@@ -75,6 +75,7 @@ def result(**more: Any) -> dict[str, Any]:
 def job(state: str = "succeeded", **more: Any) -> dict[str, Any]:
     record = {
         "id": JOB_ID,
+        "kind": "replay",
         "state": state,
         "created_at": "2026-01-02T12:00:00+00:00",
         "request": {"pipeline_id": 4, "pipeline_version": UUIDS[2]},
