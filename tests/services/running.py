@@ -31,7 +31,7 @@ def serving(
     environment: dict[str, str] | None = None,
     cwd: Path | None = None,
     user: str | None = None,
-) -> Iterator[None]:
+) -> Iterator[subprocess.Popen[bytes]]:
     """The command as a process, from when `port` takes connections on. Raises RuntimeError when it ends."""
     with tempfile.TemporaryFile() as output:
         process = subprocess.Popen(
@@ -52,7 +52,7 @@ def serving(
                     raise RuntimeError(f"{command[0]} does not listen: {output.read().decode(errors='replace')}")
                 with suppress(subprocess.TimeoutExpired):
                     process.wait(0.02)
-            yield
+            yield process
         finally:
             process.terminate()
             try:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, cast
 
 import pytest
-from contract.streams.kit import KEEPING, KINDS, Broker, opened
+from contract.streams.kit import KEEPING, KINDS, LOGS, Broker, opened
 from services.kafka import KafkaServer, running_kafka
 from services.mosquitto import Mosquitto, running_mosquitto
 from services.nats import NatsServer, running_nats
+from services.rabbitmq import RabbitMqServer, running_rabbitmq
 from services.redis import RedisServer, running_redis
 
 if TYPE_CHECKING:
@@ -17,6 +18,12 @@ if TYPE_CHECKING:
 
 @pytest.fixture(params=[pytest.param(kind, marks=pytest.mark.service) for kind in KINDS])
 def broker(request: pytest.FixtureRequest) -> Broker:
+    return cast("Broker", request.getfixturevalue(f"{request.param.lower()}_broker"))
+
+
+@pytest.fixture(params=[pytest.param(kind, marks=pytest.mark.service) for kind in LOGS])
+def log(request: pytest.FixtureRequest) -> Broker:
+    """One that keeps what was read: groups have places of their own in it."""
     return cast("Broker", request.getfixturevalue(f"{request.param.lower()}_broker"))
 
 
@@ -78,6 +85,22 @@ def kafka_broker(kafka_server: KafkaServer, strict_kafka_server: KafkaServer) ->
 def kafka_as_broker(server: KafkaServer, wrong_login: Mapping[str, object] | None = None) -> Broker:
     details = {**server.details, "redeliver_after_s": 6}
     return Broker("KAFKA", details, server.make, wrong_login or {}, {"servers": "nowhere.invalid:9092"})
+
+
+@pytest.fixture(scope="session")
+def rabbitmq_server() -> Iterator[RabbitMqServer]:
+    with running_rabbitmq() as server:
+        yield server
+
+
+@pytest.fixture
+def rabbitmq_broker(rabbitmq_server: RabbitMqServer) -> Broker:
+    return rabbitmq_as_broker(rabbitmq_server)
+
+
+def rabbitmq_as_broker(server: RabbitMqServer) -> Broker:
+    details = {**server.details, "redeliver_after_s": 3}
+    return Broker("RABBITMQ", details, lambda name, _: server.make(name), shows=lambda topic: {"queues": topic})
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,8 @@ from bettong.drivers.registry import Registry
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-KEEPING = ("REDIS", "NATS", "KAFKA")  # which keep messages for whoever comes later
+LOGS = ("REDIS", "NATS", "KAFKA")  # which keep what was read, for each group that asks
+KEEPING = (*LOGS, "RABBITMQ")  # which keep messages for whoever comes later
 KINDS = (*KEEPING, "MQTT")
 TIMEOUT_S = 10.0
 PATIENCE_S = 90.0
@@ -28,6 +29,7 @@ class Broker:
     Attributes:
         make: a new, empty topic of that name; with as many partitions as told, where it has such.
         wrong_login, nowhere: changes to the details that lead to a refused login, and to a host that is not there.
+        shows: changes to the details for browsing to show a topic.
         join: have a group begin now. Where topics keep nothing, it has what comes from then on.
         member: changes to the details that make the n-th of several members, where they have to say which they are.
     """
@@ -37,6 +39,7 @@ class Broker:
     make: Callable[[str, int], None]
     wrong_login: Mapping[str, Any] = field(default_factory=lambda: {"password": "wrong but secret"})
     nowhere: Mapping[str, Any] = field(default_factory=lambda: {"host": "nowhere.invalid"})
+    shows: Callable[[str], Mapping[str, Any]] = lambda _: {}
     join: Callable[[str, str], None] = lambda topic, group: None
     member: Callable[[int], Mapping[str, Any]] = lambda n: {}
 

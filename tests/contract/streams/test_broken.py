@@ -13,12 +13,14 @@ from contract.streams.conftest import (
     kafka_as_broker,
     mqtt_as_broker,
     nats_as_broker,
+    rabbitmq_as_broker,
     redis_as_broker,
 )
 from contract.streams.kit import Broker, at_least, numbered, numbers, opened, take, until
 from services.kafka import running_kafka
 from services.mosquitto import running_mosquitto
 from services.nats import running_nats
+from services.rabbitmq import running_rabbitmq
 from services.redis import running_redis
 from services.running import free_port
 from services.tls_front import tls_in_front
@@ -42,13 +44,15 @@ def private(kind: str, folder: Path | None = None, port: int = 0) -> Iterator[Br
             yield redis_as_broker(stack.enter_context(running_redis(folder, port)))
         elif kind == "NATS":
             yield nats_as_broker(stack.enter_context(running_nats(folder, port)))
+        elif kind == "RABBITMQ":
+            yield rabbitmq_as_broker(stack.enter_context(running_rabbitmq(folder, port)))
         elif kind == "MQTT":
             yield mqtt_as_broker(stack.enter_context(running_mosquitto(folder, port)))
         else:
             yield kafka_as_broker(stack.enter_context(running_kafka()))
 
 
-@pytest.mark.parametrize("kind", ["REDIS", "NATS", "KAFKA", "MQTT"])
+@pytest.mark.parametrize("kind", ["REDIS", "NATS", "KAFKA", "RABBITMQ", "MQTT"])
 def test_a_broker_that_dies_is_told_by_every_call_and_leaving_it_fails_nobody(kind: str) -> None:
     with ExitStack() as running:
         broker = running.enter_context(private(kind))
@@ -77,7 +81,7 @@ def told(call: Callable[[], object]) -> bool:
     return False
 
 
-@pytest.mark.parametrize("kind", ["REDIS", "NATS", "MQTT"])
+@pytest.mark.parametrize("kind", ["REDIS", "NATS", "RABBITMQ", "MQTT"])
 def test_when_a_broker_is_back_what_was_not_committed_comes_again(kind: str, tmp_path: Path) -> None:
     port = free_port()
     with private(kind, tmp_path, port) as broker:
@@ -93,7 +97,7 @@ def test_when_a_broker_is_back_what_was_not_committed_comes_again(kind: str, tmp
     assert sorted(numbers(again)) == [4, 5, 6, 7, 8, 9]
 
 
-@pytest.mark.parametrize("kind", ["REDIS", "NATS", "KAFKA", "MQTT"])
+@pytest.mark.parametrize("kind", ["REDIS", "NATS", "KAFKA", "RABBITMQ", "MQTT"])
 def test_a_server_that_says_nothing_is_given_up(kind: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = silent.getsockname()[1]
@@ -107,7 +111,7 @@ def test_a_server_that_says_nothing_is_given_up(kind: str) -> None:
     assert report.stages[-1].next_step
 
 
-@pytest.mark.parametrize("kind", ["REDIS", "NATS"])
+@pytest.mark.parametrize("kind", ["REDIS", "NATS", "RABBITMQ"])
 def test_a_member_that_works_for_long_keeps_what_it_has(kind: str) -> None:
     with private(kind) as broker:
         topic = broker.topic()
@@ -144,6 +148,10 @@ def encrypted(kind: str, authority: Authority, folder: Path) -> Iterator[dict[st
     elif kind == "NATS":
         with running_nats(tls={"cert_file": cert, "key_file": key}) as nats:
             yield {**nats.details, "host": NAME}
+    elif kind == "RABBITMQ":
+        port, more = free_port(), {"ssl_options.certfile": cert, "ssl_options.keyfile": key}
+        with running_rabbitmq(tls_port=port, more=more) as rabbitmq:
+            yield {**rabbitmq.details, "host": NAME, "port": port}
     elif kind == "MQTT":
         with running_mosquitto(None, 0, f"certfile {cert}", f"keyfile {key}") as mqtt:
             yield {**mqtt.details, "host": NAME}
@@ -156,7 +164,7 @@ def encrypted(kind: str, authority: Authority, folder: Path) -> Iterator[dict[st
             yield {"servers": f"{NAME}:{port}"}
 
 
-@pytest.mark.parametrize("kind", ["REDIS", "NATS", "KAFKA", "MQTT"])
+@pytest.mark.parametrize("kind", ["REDIS", "NATS", "KAFKA", "RABBITMQ", "MQTT"])
 def test_tls_is_checked_and_the_layer_that_fails_is_named(kind: str, tmp_path: Path) -> None:
     authority = Authority()
     with encrypted(kind, authority, tmp_path) as details:
@@ -175,7 +183,7 @@ def test_tls_is_checked_and_the_layer_that_fails_is_named(kind: str, tmp_path: P
     assert "cannot be trusted" in unknown.stages[-1].said
 
 
-@pytest.mark.parametrize("kind", ["REDIS", "NATS", "KAFKA", "MQTT"])
+@pytest.mark.parametrize("kind", ["REDIS", "NATS", "KAFKA", "RABBITMQ", "MQTT"])
 def test_no_password_goes_out_where_tls_is_demanded_and_not_there(kind: str) -> None:
     with private(kind) as broker, pytest.raises(Unavailable), opened(kind, {**broker.details, "ssl": "require"}):
         pass

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import sqlite3
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import orjson
 import pytest
-from contract.streams.conftest import redis_as_broker
+from contract.streams.conftest import rabbitmq_as_broker, redis_as_broker
 from contract.streams.kit import KEEPING, until
+from services.rabbitmq import RabbitMqServer, running_rabbitmq
 from services.redis import running_redis
 from stream_doubles import stream_request
 from stream_process import program, work_of
@@ -20,9 +21,11 @@ from bettong.domain.drivers import Message
 from bettong.jobs.infer_stream import infer_stream
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from contract.streams.kit import Broker
+    from services.redis import RedisServer
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -159,24 +162,58 @@ def test_a_second_job_of_the_group_takes_over_where_the_first_ended(broker: Brok
 
 
 @pytest.mark.service
-def test_a_broker_that_is_restarted_under_a_job_costs_no_message(tmp_path: Path) -> None:
-    folder = tmp_path / "redis"
+@pytest.mark.parametrize("kind", ["REDIS", "RABBITMQ"])
+def test_a_broker_that_is_restarted_under_a_job_costs_no_message(kind: str, tmp_path: Path) -> None:
+    folder = tmp_path / "broker"
     folder.mkdir()
     with ThreadPoolExecutor(1) as pool, ExitStack() as ending:
-        with running_redis(folder) as server:
-            broker = redis_as_broker(server)
+        with started(kind, folder) as (server, broker):
             source, sink = broker.topic(), broker.topic()
             sent(broker, source, 200)
             work = work_of(an_attempt(broker, tmp_path / "job", source, sink, enough=300))
             ending.callback(setattr, work, "enough", 1)  # whatever fails here, it does not wait for more
             running = pool.submit(infer_stream, work)
             until(lambda: len(work.answered) >= 200)
+            if isinstance(server, RabbitMqServer):
+                server.kill()
         until(lambda: any(line.startswith("Waiting: ") for line in work.lines))
-        with running_redis(folder, server.port):
+        with started(kind, folder, server.port):
             sent(broker, source, 100, start=200)
-            totals = running.result(60)
+            totals = running.result(120)
             made = all_of(broker, sink, 300)
 
     assert set(ids(made)) == set(range(300))
     assert len(made) - 300 <= totals["repeated"]
     assert any(line.startswith("Going on after ") for line in work.lines)
+
+
+@contextmanager
+def started(kind: str, folder: Path, port: int = 0) -> Iterator[tuple[RedisServer | RabbitMqServer, Broker]]:
+    if kind == "REDIS":
+        with running_redis(folder, port) as redis:
+            yield redis, redis_as_broker(redis)
+    else:
+        with running_rabbitmq(folder, port) as rabbitmq:
+            yield rabbitmq, rabbitmq_as_broker(rabbitmq)
+
+
+@pytest.mark.service
+def test_messages_without_an_id_may_be_answered_twice_after_a_kill_and_are_counted(
+    rabbitmq_broker: Broker, rabbitmq_server: RabbitMqServer, tmp_path: Path
+) -> None:
+    source, sink = rabbitmq_broker.topic(), rabbitmq_broker.topic()
+    with rabbitmq_server.channel() as channel:
+        channel.confirm_delivery()
+        for n in range(200):
+            channel.basic_publish("", source, orjson.dumps({"x": n, "id": n}))
+    asked = an_attempt(rabbitmq_broker, tmp_path, source, sink)
+    killed_after(asked, 80)
+    arrived = len(all_of(rabbitmq_broker, sink, 80))
+    work = work_of({**asked, "request": {**asked["request"], "stop_when_idle_s": 1.0}})
+    totals = infer_stream(work)
+
+    made = all_of(rabbitmq_broker, sink, 200)
+    assert set(ids(made)) == set(range(200))
+    assert arrived >= 80
+    assert len(made) - 200 <= totals["repeated"] <= 80
+    assert sum("bettong-repeated" in each.headers for each in made) == totals["repeated"]

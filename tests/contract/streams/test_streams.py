@@ -87,9 +87,9 @@ def test_what_was_not_committed_comes_again_to_the_next_member(broker: Broker) -
     assert sorted(numbers(got)) == [4, 5, 6, 7, 8, 9]
 
 
-def test_groups_do_not_take_from_each_other(keeping: Broker) -> None:
-    topic = keeping.topic()
-    with keeping.open() as one, keeping.open() as other:
+def test_groups_do_not_take_from_each_other(log: Broker) -> None:
+    topic = log.topic()
+    with log.open() as one, log.open() as other:
         one.produce(topic, numbered(5))
 
         first, second = (
@@ -107,9 +107,9 @@ def test_nothing_comes_from_a_topic_without_messages(broker: Broker) -> None:
         source.commit([])
 
 
-def test_a_group_that_starts_at_the_latest_gets_what_comes_after_it(keeping: Broker) -> None:
-    topic = keeping.topic()
-    with keeping.open(start="latest") as source:
+def test_a_group_that_starts_at_the_latest_gets_what_comes_after_it(log: Broker) -> None:
+    topic = log.topic()
+    with log.open(start="latest") as source:
         source.produce(topic, numbered(5))
         got: list[Message] = []
         count = 5
@@ -177,9 +177,9 @@ def test_a_message_of_somebody_else_is_not_committed(broker: Broker) -> None:
             other.commit(got)
 
 
-def test_how_much_waits_for_a_group_is_told_where_the_broker_knows_it(keeping: Broker) -> None:
-    topic = keeping.topic(partitions=2)
-    with keeping.open() as source:
+def test_how_much_waits_for_a_group_is_told_where_the_broker_knows_it(log: Broker) -> None:
+    topic = log.topic(partitions=2)
+    with log.open() as source:
         if type(source).lag is StreamSource.lag:
             assert source.lag(topic, topic) is None
             return
@@ -195,7 +195,7 @@ def test_how_much_waits_for_a_group_is_told_where_the_broker_knows_it(keeping: B
         source.commit(got[:6])
         assert source.lag(topic, topic) == 4
         assert source.lag(topic, f"{topic}-other") == 10
-    with keeping.open(start="latest") as another:
+    with log.open(start="latest") as another:
         assert another.lag(topic, topic) == 4
         assert another.lag(topic, f"{topic}-new") == 0
         take(another, topic, topic, at_least(4))
@@ -337,21 +337,22 @@ def test_browsing_shows_topics_with_counts(keeping: Broker) -> None:
         for message in numbered(7):  # Tansu counts what came in one batch as one message
             source.produce(topic, [message])
 
-    found = [e for e in new_calls().browse(keeping.kind, keeping.details, "", TIMEOUT_S) if e.name == topic]
+    details = {**keeping.details, **keeping.shows(topic)}
+    found = [e for e in new_calls().browse(keeping.kind, details, "", TIMEOUT_S) if e.name == topic]
 
     assert [entry.kind for entry in found] == ["topic"]
     assert "7 messages" in found[0].detail
 
 
-def test_the_last_messages_are_read_as_rows_oldest_first(keeping: Broker) -> None:
-    topic = keeping.topic()
+def test_the_last_messages_are_read_as_rows_oldest_first(log: Broker) -> None:
+    topic = log.topic()
     sent = [*numbered(9), Message(b"\xff ok", b"k", headers={"a": "b"})]
-    with keeping.open() as source:
+    with log.open() as source:
         source.produce(topic, sent)
 
-    rows = read(keeping, topic, limit=3)
-    whole = read(keeping, topic)
-    as_bytes = read(keeping, topic, limit=1, values="bytes")
+    rows = read(log, topic, limit=3)
+    whole = read(log, topic)
+    as_bytes = read(log, topic, limit=1, values="bytes")
 
     assert rows.schema.names == ["position", "time", "key", "value", "headers"]
     assert rows["value"].to_pylist() == ["7", "8", "\\xff ok"]
@@ -360,15 +361,15 @@ def test_the_last_messages_are_read_as_rows_oldest_first(keeping: Broker) -> Non
     assert rows["time"].null_count == 0
     assert whole.num_rows == 10
     assert as_bytes["value"].to_pylist() == [b"\xff ok"]
-    assert read(keeping, topic, limit=0).num_rows == 0
+    assert read(log, topic, limit=0).num_rows == 0
 
 
-def test_many_of_the_last_messages_are_read(keeping: Broker) -> None:
-    topic = keeping.topic()
-    with keeping.open() as source:
+def test_many_of_the_last_messages_are_read(log: Broker) -> None:
+    topic = log.topic()
+    with log.open() as source:
         source.produce(topic, numbered(2_500))
 
-    assert read(keeping, topic, limit=1_700)["value"].to_pylist() == [str(n) for n in range(800, 2_500)]
+    assert read(log, topic, limit=1_700)["value"].to_pylist() == [str(n) for n in range(800, 2_500)]
 
 
 def test_reading_takes_nothing_from_a_group_and_ends_at_what_is_there(keeping: Broker) -> None:

@@ -604,6 +604,20 @@ def test_over_kills_no_row_of_a_table_is_lost_or_double(mode: str, broker: Broke
     assert totals["repeated"] == 0
 
 
+@pytest.mark.parametrize("sink", [None, TABLE])
+def test_what_somebody_may_have_answered_before_is_answered_and_counted(
+    sink: dict[str, Any] | None, broker: Broker, a_job: Any, tmp_path: Path
+) -> None:
+    broker.send("orders", {"x": 1})
+    broker.send("orders", {"x": 2}, unsure=True)
+
+    totals = run(a_job({"sink": sink}, database=tmp_path / "sink.db") if sink else a_job())
+
+    assert (totals["predictions_out"], totals["repeated"]) == (2, 1)
+    if sink is None:
+        assert [is_repeated(message) for message in broker.topics["predictions"]] == [False, True]
+
+
 def test_what_comes_again_in_other_portions_is_still_known_in_a_table(
     broker: Broker, a_job: Any, tmp_path: Path
 ) -> None:

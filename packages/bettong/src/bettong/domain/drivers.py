@@ -155,6 +155,7 @@ class Message:
     """One message of a stream. `position` says where it stands, in words of the driver, such as "topic/2@417".
 
     With `new` its broker says that nobody was given it before: what is known of its position is about another one.
+    With `unsure` it says that somebody was, and nobody can tell whether they dealt with it: it may be done twice.
     """
 
     value: bytes
@@ -162,6 +163,7 @@ class Message:
     position: str = ""
     headers: Mapping[str, str] = field(default_factory=dict)
     new: bool = field(default=False, compare=False)
+    unsure: bool = field(default=False, compare=False)
 
 
 class Driver(Protocol):

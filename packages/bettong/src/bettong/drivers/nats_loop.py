@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from bettong.drivers import sql_errors, web
+from bettong.drivers.loop_thread import LoopThread
 from bettong.errors import BadInput, BettongError, DeadlineExceeded, Unavailable
 
 if TYPE_CHECKING:
@@ -37,9 +37,7 @@ class NatsConnection:
             Unavailable: no answer, or TLS is wanted and not there.
         """
         self.timeout_s = timeout_s
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
-        self._thread.start()
+        self._loop = LoopThread()
         self._client: Any = None
         try:
             self.run(lambda: self._connect(addresses, host, login, tls), 0.0)
@@ -58,17 +56,15 @@ class NatsConnection:
             BettongError: what went wrong, in our words.
         """
         failed: BaseException
-        future = asyncio.run_coroutine_threadsafe(_made(work), self._loop)
         try:
-            return future.result(wait_s + self.timeout_s + _SLACK_S)
+            return self._loop.run(work, wait_s + self.timeout_s + _SLACK_S)
         except Exception as error:
-            future.cancel()
             failed = error
         raise self._translated(failed)
 
     def start(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Have a coroutine run beside, until the connection is closed."""
-        asyncio.run_coroutine_threadsafe(_made(work), self._loop)
+        self._loop.start(work)
 
     def check(self) -> None:
         """Raises Unavailable when the connection is gone."""
@@ -77,10 +73,7 @@ class NatsConnection:
 
     def close(self) -> None:
         """End the connection, whatever state it is in, and the thread."""
-        asyncio.run_coroutine_threadsafe(self._ended(), self._loop).result(self.timeout_s + _SLACK_S)
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
+        self._loop.close(self._ended, self.timeout_s + _SLACK_S)
 
     async def _connect(
         self, addresses: Sequence[tuple[str, int]], host: str, login: Mapping[str, str], tls: ssl.SSLContext | None
@@ -171,10 +164,6 @@ class NatsConnection:
     async def _ended(self) -> None:
         if self._client is not None:
             await _closed(self._client)
-        others = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in others:
-            task.cancel()
-        await asyncio.gather(*others, return_exceptions=True)
 
 
 class _NoTls(Exception):
@@ -201,10 +190,6 @@ async def _closed(client: Any) -> None:
     with suppress(Exception):  # whatever it meets there, it is not used any more
         async with asyncio.timeout(1.0):
             await client.close()
-
-
-async def _made(work: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
-    return await work()
 
 
 def _encrypted(client: Any) -> bool:

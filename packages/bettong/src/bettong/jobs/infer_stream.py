@@ -158,6 +158,7 @@ class Stream:
             predictions_out=out,
             answered_before=len(messages) - len(new),
             rows=rows,
+            repeated=sum(message.unsure for message in new) if sink.certain else 0,  # else `begin` counted them
             **{"rejected" if self._request.dead_letter is None else "dead_lettered": len(refused)},
         )
         self._journal.keep(totals)

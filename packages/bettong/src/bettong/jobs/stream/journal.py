@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from bettong.jobs.space import space
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
     from pathlib import Path
 
     from bettong.domain.drivers import Message
@@ -75,10 +75,10 @@ class Journal:
         """Whether its answer arrived."""
         return digest(message) in self._arrived
 
-    def begin(self, messages: Iterable[Message]) -> set[str]:
+    def begin(self, messages: Collection[Message]) -> set[str]:
         """Answers to these are about to leave: the positions of those that may have been answered before."""
         known = {digest(message): message.position for message in messages}
-        repeated = self._begun & known.keys()
+        repeated = (self._begun & known.keys()) | {digest(message) for message in messages if message.unsure}
         self._begun |= known.keys()
         self.totals = self.totals.plus(repeated=len(repeated))
         self._write()
