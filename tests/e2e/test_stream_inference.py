@@ -16,6 +16,7 @@ import psutil
 import pyarrow as pa
 import pytest
 from pages import ROOT
+from services.rabbitmq import running_rabbitmq
 from services.redis import RedisServer, running_redis
 
 import wallaroo
@@ -231,3 +232,39 @@ def test_a_server_that_is_killed_goes_on_with_its_streams_when_it_is_back(
     assert {value["id"] for value, _ in made} == set(range(100, 300))
     assert len(made) - 200 <= result["repeated"]
     assert any("is not there yet" in line for line in job.logs())
+
+
+def test_a_queue_of_rabbitmq_is_answered_into_another_over_a_kill(
+    wl: wallaroo.Client, pipeline: Pipeline, reach: Path
+) -> None:
+    with running_rabbitmq() as server:
+        for queue in ("orders", "predictions", "failed"):
+            server.make(queue, **{"x-queue-type": "quorum"})
+        queues = wl.create_connection(f"queues-{uuid4().hex[:8]}", "RABBITMQ", {**server.details, "topic": "orders"})
+        send(queues, "orders", [float(n) for n in range(300)])
+        queues.write("orders", pa.table({"y": ["no column of the model's"]}))
+        assert queues.test().ok
+        assert "301 messages" in repr(queues.browse())
+        assert json.loads(queues.preview("orders", rows=1)["value"][0]) == {"x": 0.0, "id": 0}
+
+        job = pipeline.infer_stream(
+            queues, "orders", queues, "predictions", dead_letter="failed", keep=["id"], max_messages=100
+        )
+        eventually(lambda: counts(job, "messages_in", 301), "the first messages are answered")
+        os.kill(child_of(reach).pid, signal.SIGKILL)
+        send(queues, "orders", [float(n) for n in range(300, 1_000)])
+        eventually(lambda: counts(job, "messages_in", 1_001), "the rest is answered after the kill")
+        job.cancel().wait()
+        made, dead = made_in(queues, "predictions"), made_in(queues, "failed")
+        left = queues.preview("orders", rows=10)
+
+    assert job.state() == "cancelled"
+    assert {value["id"] for value, _ in made} == set(range(1_000)) - {13}
+    assert len({headers["bettong-source"] for _, headers in made}) == 999
+    assert sorted("x" in value for value, _ in dead) == [False, True]
+    assert all(headers["bettong-error"] for _, headers in dead)
+    assert len(left) == 0
+    result = job.result()
+    assert result is not None
+    assert len(made) - 999 <= result["repeated"]
+    assert str(server.details["password"]) not in repr(job) + "\n".join(job.logs()) + json.dumps(job.request())
