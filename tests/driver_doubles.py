@@ -59,6 +59,13 @@ class DriversDouble:
     def all(self) -> list[DriverInfo]:
         return [MEMORY]
 
+    def upgraded(self, kind: str, details: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
+        """Of a driver that once took `secret_word` for `password`."""
+        if self.info(kind) is None or "secret_word" not in details:
+            return dict(details), ()
+        now = {"password" if name == "secret_word" else name: value for name, value in details.items()}
+        return now, ("'secret_word' is read as 'password'",)
+
     def test(self, kind: str, details: Mapping[str, Any], timeout_s: float) -> TestReport:
         try:
             self._database(kind, details)
@@ -114,6 +121,7 @@ class DriversDouble:
         if self.info(kind) is None:
             raise BadInput(f"No driver knows the type '{kind}'.", "Types with a driver: MEMORY.")
         self.seen.append(details)
+        details, _ = self.upgraded(kind, details)
         if (database := self.databases.get(details.get("database", ""))) is None:
             raise Unavailable("There is no such database.", "Start it.")
         if details.get("password") != database.password:

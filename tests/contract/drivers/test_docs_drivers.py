@@ -72,6 +72,11 @@ def test_the_example_is_found_by_its_entry_point_and_works(tmp_path: Path) -> No
     assert info is not None
     assert info.capabilities == {Capability.TEST, Capability.READ}
     assert info.secret_fields == ("key",)
+    earlier = {"length": 3, "key": "open sesame"}
+    assert calls.test("wave", earlier, 30).ok
+    with calls.read("WAVE", earlier, ReadRequest(), 30) as reader:
+        assert reader.read_all().num_rows == 3
+    assert calls.upgraded("wave", earlier) == ({"rows": 3, "key": "open sesame"}, ("'length' is read as 'rows'",))
     with (
         pytest.raises(BadInput, match="refused the key"),
         calls.read("WAVE", {"rows": 1, "key": "wrong"}, ReadRequest(), 30),

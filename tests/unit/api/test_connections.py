@@ -363,6 +363,28 @@ def test_versions_tell_names_of_fields_and_can_be_taken_back(api: Api, made: str
     assert api.post("bob", f"{ROOT}/rollback", {"id": made, "version": 3}).status_code == 400
 
 
+def test_details_of_an_earlier_form_work_as_they_are_and_take_the_present_one_when_they_change(
+    api: Api, platform: Platform, database: Database
+) -> None:
+    stored = {"database": "sales", "secret_word": SECRET}
+    made = api.ok("bob", f"{ROOT}/create", {"name": "old", "type": "MEMORY", "details": stored})["id"]
+
+    assert api.ok("bob", f"{ROOT}/test", {"id": made})["ok"]
+    (version,) = api.ok("bob", f"{ROOT}/versions", {"id": made})["versions"]
+    assert version["read_as"] == ["'secret_word' is read as 'password'"]
+    same = api.ok("bob", f"{ROOT}/update", {"id": made, "details": {"secret_word": "*****"}})
+    assert (same["version"], api.ok("bob", f"{ROOT}/get", {"name": "old", "reveal": True})["details"]) == (1, stored)
+
+    api.ok("bob", f"{ROOT}/update", {"id": made, "details": {"note": "n"}})
+
+    details = api.ok("bob", f"{ROOT}/get", {"name": "old", "reveal": True})["details"]
+    assert details == {"database": "sales", "password": SECRET, "note": "n"}
+    newest, first = api.ok("bob", f"{ROOT}/versions", {"id": made})["versions"]
+    assert (newest["read_as"], len(first["read_as"])) == ([], 1)
+    assert newest["changes"] == {"added": ["note", "password"], "removed": ["secret_word"], "changed": []}
+    assert SECRET not in json.dumps([newest, first])
+
+
 def test_of_two_who_change_it_at_once_the_second_is_told(api: Api, platform: Platform, made: str) -> None:
     bodies: list[dict[str, Any]] = [{"id": made, "details": {f"field-{n}": n}} for n in range(6)]
 

@@ -276,7 +276,8 @@ def test_a_rotation_says_whether_it_switched_and_forgets_what_was_revealed(
 def test_versions_uses_and_audit_are_tables(connection: Connection, platform: StubPlatform) -> None:
     changes = {"added": ["port"], "removed": [], "changed": ["password", "tls.key"]}
     version = {"version": 2, "created_by": UUIDS[0], "created_at": CREATED, "current": True, "readable": True}
-    platform.on(f"{ROOT}/versions", {"versions": [{**version, "changes": changes}]})
+    read_as = ["'server' is read as 'host'"]
+    platform.on(f"{ROOT}/versions", {"versions": [{**version, "changes": changes, "read_as": read_as}]})
     job = {"id": "j-1", "kind": "infer_batch", "state": "running", "workspace_id": 1, "created_at": CREATED}
     uses = {"workspace_names": ["a"], "hidden_workspaces": 2, "jobs": [job], "hidden_jobs": 0, "last_used_at": None}
     platform.on(f"{ROOT}/used_by", uses)
@@ -285,6 +286,7 @@ def test_versions_uses_and_audit_are_tables(connection: Connection, platform: St
     platform.on(f"{ROOT}/browse", {"entries": []})
 
     assert "password, tls.key  port" in repr(connection.versions())
+    assert repr(connection.versions()).rstrip().endswith("'server' is read as 'host'")
     assert "a, 2 that you may not see" in repr(connection.used_by())
     assert "infer_batch j-1 (running)" in connection.used_by()._repr_html_()
     assert repr(connection.audit(5)).splitlines()[1].split()[-3:] == ["::1", "read", "report"]

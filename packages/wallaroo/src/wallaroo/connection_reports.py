@@ -117,6 +117,7 @@ class ConnectionVersion:
     Attributes:
         readable: False when the platform lacks the key that it is sealed under.
         added, removed, changed: against the version before; None when that one is gone.
+        read_as: how fields of an earlier form are read, in words, where its driver has changed since.
     """
 
     def __init__(self, record: Mapping[str, Any]) -> None:
@@ -128,19 +129,20 @@ class ConnectionVersion:
         self.added: list[str] | None = changes.get("added")
         self.removed: list[str] | None = changes.get("removed")
         self.changed: list[str] | None = changes.get("changed")
+        self.read_as: list[str] = list(record.get("read_as", ()))
 
     def __repr__(self) -> str:
         return f"ConnectionVersion({self.version})"
 
 
 class ConnectionVersionList(ObjectList[ConnectionVersion]):
-    columns = ("version", "in force", "created at", "changed", "added", "removed")
+    columns = ("version", "in force", "created at", "changed", "added", "removed", "earlier form")
     empty = "(no versions)"
 
     def _row(self, item: ConnectionVersion) -> Sequence[Any]:
         names = (", ".join(found or ()) for found in (item.changed, item.added, item.removed))
         state = "yes" if item.current else "" if item.readable else "unreadable"
-        return (item.version, state, self._date(item.created_at), *names)
+        return (item.version, state, self._date(item.created_at), *names, "; ".join(item.read_as))
 
 
 class AuditEntry:

@@ -78,6 +78,7 @@ class VersionRecord(Reply):
     current: bool
     readable: bool
     changes: ChangesRecord | None
+    read_as: list[str]
 
 
 class Versions(Reply):
@@ -192,6 +193,7 @@ def versions(kept: list[Version]) -> Record:
                     "removed": list(v.changes.removed),
                     "changed": list(v.changes.changed),
                 },
+                "read_as": list(v.read_as),
             }
             for v in kept
         ]

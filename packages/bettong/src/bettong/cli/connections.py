@@ -188,13 +188,14 @@ def versions(name: str) -> None:
     """List the versions of the details, with the names of the fields that changed."""
     kept = Server().post(f"{_ROOT}/versions", {"name": name})["versions"]
     show_table(
-        ("version", "", "created at", "changed", "added", "removed"),
+        ("version", "", "created at", "changed", "added", "removed", "earlier form"),
         [
             (
                 v["version"],
                 "in force" if v["current"] else "" if v["readable"] else "unreadable",
                 v["created_at"][:19],
                 *(", ".join((v["changes"] or {}).get(how, ())) for how in ("changed", "added", "removed")),
+                "; ".join(v["read_as"]),
             )
             for v in kept
         ],

@@ -264,7 +264,7 @@ class Producible(Protocol):
 class DriverCalls(Protocol):
     """The port that services use: each call runs in a process of its own under a deadline of ours.
 
-    `details` are the connection's, references still in them: they are resolved in that process. Raises BadInput for a
+    `details` are the connection's, references still in them: they are resolved behind this port. Raises BadInput for a
     type without a driver, details that do not fit, or a capability that the driver lacks, naming what there is;
     Unavailable when the source or a layer on the way to it does not answer in time.
     """
@@ -273,6 +273,10 @@ class DriverCalls(Protocol):
         """None for a type that is stored only."""
 
     def all(self) -> list[DriverInfo]: ...
+    def upgraded(self, kind: str, details: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
+        """Details in the form that the type's driver takes now, and in words each step from an earlier one; as they
+        are where there is no driver."""
+
     def test(self, kind: str, details: Mapping[str, Any], timeout_s: float) -> TestReport: ...
     def browse(self, kind: str, details: Mapping[str, Any], path: str, timeout_s: float) -> list[Entry]: ...
     def read(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, get_args
 from pydantic import AliasChoices, BaseModel, ConfigDict, SecretStr, ValidationError
 
 from bettong.domain.drivers import DriverInfo, ReadOrder
+from bettong.drivers.earlier import Earlier
 from bettong.errors import BadInput
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ class Details(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True, hide_input_in_errors=True)
 
     stand_ins: ClassVar[Mapping[str, tuple[str, ...]]] = {}  # fields that another one can stand for, by its name
+    earlier: ClassVar[tuple[Earlier, ...]] = ()  # how details that are stored became these, the oldest step first
 
 
 def check(model: type[BaseModel], kind: str, values: Mapping[str, Any]) -> BaseModel:

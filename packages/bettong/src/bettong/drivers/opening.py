@@ -13,6 +13,7 @@ from bettong.domain.drivers import Egress, Stage, StageResult
 from bettong.drivers import references
 from bettong.drivers.abilities import check_installed, require
 from bettong.drivers.details import check, check_beside, secret_values
+from bettong.drivers.earlier import upgraded
 from bettong.drivers.layers import climb
 from bettong.drivers.references import ReferencePolicy
 from bettong.drivers.scrubbing import Scrubber
@@ -81,8 +82,9 @@ class Opening:
 
     def _check_form(self) -> str:
         check_installed(self._driver)
-        referred = frozenset(reference.field.partition(".")[0] for reference in references.found_in(self._raw))
-        check_beside(self._driver.details, self._kind, self._raw, referred)
+        raw = self._present()
+        referred = frozenset(reference.field.partition(".")[0] for reference in references.found_in(raw))
+        check_beside(self._driver.details, self._kind, raw, referred)
         return "complete"
 
     def _secret_work(self) -> Any:
@@ -96,9 +98,13 @@ class Opening:
 
         return work
 
+    def _present(self) -> dict[str, Any]:
+        """The details as the driver takes them now, references still in them."""
+        return upgraded(self._driver.details, self._kind, self._raw)[0]
+
     def _details(self) -> BaseModel:
         resolved = references.resolve(
-            self._raw,
+            self._present(),
             self._reach.references,
             self._reach.variables,
             self._reach.given,

@@ -25,6 +25,7 @@ from bettong.domain.drivers import (
 from bettong.drivers.abilities import require
 from bettong.drivers.arrow_forms import one_row, plain_reader
 from bettong.drivers.child_process import ChildProcess
+from bettong.drivers.earlier import upgraded
 from bettong.drivers.handing_over import handed_over
 from bettong.drivers.leases import Loan
 from bettong.drivers.ready import Ready
@@ -107,6 +108,11 @@ class DriverProcesses:
 
     def all(self) -> list[DriverInfo]:
         return self._registry.all()
+
+    def upgraded(self, kind: str, details: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
+        if self._registry.info(kind) is None:
+            return dict(details), ()
+        return upgraded(self._registry.driver(kind).details, kind, details)
 
     def test(self, kind: str, details: Mapping[str, Any], timeout_s: float) -> TestReport:
         self._registry.driver(kind)

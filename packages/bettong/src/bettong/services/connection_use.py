@@ -1,7 +1,7 @@
 """Using connections: whoever sees one may have the server test, browse, read and write it, password unseen.
 
 Each use is audited with what it was for before anything is opened. The work happens in a process of its own, behind
-the port `DriverCalls`; secret references are resolved there and nowhere else.
+the port `DriverCalls`; secret references are resolved behind it and nowhere else.
 """
 
 from __future__ import annotations

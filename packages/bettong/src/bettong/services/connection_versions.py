@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from dataclasses import replace as dataclass_replace
 from typing import TYPE_CHECKING, Any
 
 from bettong.domain.declarations import Declaration, held_back
 from bettong.domain.details import Changes, changed, difference, masked, replaced
-from bettong.errors import BadInput, Unavailable
+from bettong.errors import BadInput, BettongError, Unavailable
 from bettong.secrets.details import seal_details
 from bettong.services.connection_use import TEST_TIMEOUT_S
 from bettong.services.connections import owns, to_bytes
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, slots=True)
 class Version:
     """One version of a connection's details. `changes` are against the version before it, None where that is gone;
-    `readable` is False when no key opens it."""
+    `readable` is False when no key opens it. `read_as` says in words how its driver reads fields of an earlier form."""
 
     version: int
     created_by: str
@@ -37,6 +38,7 @@ class Version:
     current: bool
     readable: bool
     changes: Changes | None
+    read_as: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +186,7 @@ class ConnectionVersions:
                 current=each.version == connection.version,
                 readable=opened[each.version] is not None,
                 changes=_changes(opened.get(each.version - 1), opened[each.version]),
+                read_as=self._read_as(connection.type, opened[each.version]),
             )
             for each in kept
         ]
@@ -242,10 +245,20 @@ class ConnectionVersions:
         action: str,
         what: str = "",
     ) -> Connection:
+        with suppress(BettongError):  # a driver that is broken keeps nobody from changing details
+            details, _ = self._drivers.upgraded(connection.type, details)
         sealed = seal_details(self._keyring, to_bytes(dict(details)), connection.id, version)
         self._store.add_version(connection.id, sealed, version=version, created_by=principal.user_id)
         self._connections.record(principal, action, connection, what or f"version {version}")
         return dataclass_replace(connection, version=version)
+
+    def _read_as(self, kind: str, details: Mapping[str, Any] | None) -> tuple[str, ...]:
+        if details is None:
+            return ()
+        try:
+            return self._drivers.upgraded(kind, details)[1]
+        except BettongError as fault:  # of a driver that is broken: it is told of wherever it is used
+            return (str(fault),)
 
     def _opened_or_none(self, sealed: SealedDetails) -> dict[str, Any] | None:
         try:
