@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import click
 import pytest
+from click.testing import CliRunner
 
 from bettong.cli import jobs
 
@@ -52,3 +53,11 @@ def test_a_running_stream_is_shown_with_what_waits_for_it() -> None:
     assert jobs._waiting(running) == "1,200 messages"
     assert jobs._waiting({**running, "progress": {"messages_in": 5, "lag": None}}) == ""
     assert jobs._waiting({**running, "ended_at": "2026-11-30T20:00:00"}) == ""
+
+
+@pytest.mark.parametrize("command", ["show", "logs", "rejects", "cancel"])
+def test_whoever_names_no_job_is_told_where_the_ids_are(command: str) -> None:
+    done = CliRunner().invoke(jobs.jobs, [command])
+
+    assert done.exit_code == 2
+    assert "Say which job, by its id or its first characters. bettong jobs list has them." in done.output
