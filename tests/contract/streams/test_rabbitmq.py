@@ -360,6 +360,15 @@ def test_what_is_no_amqp_at_that_port_is_said_to_be_none(answer: bytes) -> None:
     assert "does not answer as AMQP 0-9-1 does" in report.stages[-1].said
 
 
+def test_a_port_that_says_nothing_is_said_to_be_silent() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        details = {"host": "127.0.0.1", "port": silent.getsockname()[1], "user": "u", "password": "p"}
+        report = new_calls().test("RABBITMQ", details, 20.0)
+
+    assert last(report) == (Stage.LOGIN, False)
+    assert "did not answer as RabbitMQ does in time" in report.stages[-1].said
+
+
 def test_a_certificate_of_ours_is_shown_where_the_server_asks_for_one(tmp_path: Path) -> None:
     authority, port = Authority(), free_port()
     cert, key = authority.sign().write(tmp_path)

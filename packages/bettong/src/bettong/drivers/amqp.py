@@ -155,6 +155,7 @@ class AmqpConnection:
         _silenced()
         loop = asyncio.get_running_loop()
         came: asyncio.Future[Any] = loop.create_future()
+        each_s = self.timeout_s / len(target.addresses)
         wanted = [
             pika.ConnectionParameters(
                 host=address,
@@ -164,22 +165,16 @@ class AmqpConnection:
                 ssl_options=pika.SSLOptions(tls, target.host) if tls else None,
                 heartbeat=heartbeat_s,
                 connection_attempts=1,
-                socket_timeout=self.timeout_s,
-                stack_timeout=self.timeout_s,
+                socket_timeout=each_s,
+                stack_timeout=each_s,
                 client_properties={"connection_name": "bettong"},
             )
             for address in target.addresses
         ]
-        found: Any = None
-        going = AsyncioConnection.create_connection(
+        AsyncioConnection.create_connection(
             wanted, lambda done: None if came.done() else came.set_result(done), custom_ioloop=loop
         )
-        try:
-            async with asyncio.timeout(self.timeout_s):
-                found = await came
-        except TimeoutError as late:
-            going.abort()
-            found = late
+        found = await came  # it gives up by itself: to abort it while the server is silent is an error in pika
         if isinstance(found, BaseException):
             raise not_connected(target.host, found)
         self._raw = found
