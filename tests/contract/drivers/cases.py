@@ -29,7 +29,7 @@ SECRET = "s3cr€t & long/enough?"  # what no text may show; not a word that sta
 TIMEOUT_S = 30.0
 
 CORE = ("SQLITE", "DUCKDB", "FILE", "HTTP")
-SERVICES = ("POSTGRES", "MARIADB", "S3", "GCS", "AZURE", "BIGQUERY")
+SERVICES = ("POSTGRES", "MARIADB", "S3", "GCS", "AZURE", "BIGQUERY", "SNOWFLAKE")
 
 
 def with_capability(capability: Capability) -> list[str]:

@@ -18,6 +18,7 @@ from services.gcs import running_gcs
 from services.mariadb import MariaDb, running_mariadb
 from services.moto import BUCKET as S3_BUCKET
 from services.moto import running_moto
+from services.snowflake import Snowflake, new_pair, running_snowflake
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -202,4 +203,26 @@ def bigquery_case(bigquery: BigQuery) -> Case:
         unique_keys=False,
         wrong_login={"private_key": new_key()},
         nowhere={"api_endpoint": "http://nowhere.invalid"},
+    )
+
+
+@pytest.fixture(scope="session")
+def snowflake() -> Iterator[Snowflake]:
+    with running_snowflake(SECRET) as server:
+        yield server
+
+
+@pytest.fixture
+def snowflake_case(snowflake: Snowflake) -> Case:
+    def kept_as(kind: pa.DataType) -> pa.DataType:
+        return pa.string() if pa.types.is_nested(kind) else kind
+
+    return Case(
+        "SNOWFLAKE",
+        snowflake.details,
+        new_calls(),
+        kept_as=kept_as,
+        unique_keys=False,
+        wrong_login={"private_key": new_pair()[0]},
+        nowhere={"endpoint": "http://nowhere.invalid"},
     )

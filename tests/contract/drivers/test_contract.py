@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 EVERY = pytest.mark.parametrize("case", [*CORE, *SERVICES], indirect=True)
 NETWORK = pytest.mark.parametrize("case", ["HTTP", *SERVICES], indirect=True)
-WITH_LOGIN = pytest.mark.parametrize("case", ["HTTP", "POSTGRES", "MARIADB", "AZURE", "BIGQUERY"], indirect=True)
+LOGINS = ["HTTP", "POSTGRES", "MARIADB", "AZURE", "BIGQUERY", "SNOWFLAKE"]
+WITH_LOGIN = pytest.mark.parametrize("case", LOGINS, indirect=True)
 BROWSING = pytest.mark.parametrize("case", with_capability(Capability.BROWSE), indirect=True)
 WRITING = pytest.mark.parametrize("case", with_capability(Capability.WRITE), indirect=True)
 UPSERTING = pytest.mark.parametrize("case", with_capability(Capability.UPSERT), indirect=True)
@@ -443,7 +444,7 @@ def told_by(case: Case, query: str) -> list[str]:
     raise AssertionError("it should have failed")
 
 
-@pytest.mark.parametrize("case", ["POSTGRES", "MARIADB", "S3", "AZURE", "HTTP", "BIGQUERY"], indirect=True)
+@pytest.mark.parametrize("case", ["POSTGRES", "MARIADB", "S3", "AZURE", "HTTP", "BIGQUERY", "SNOWFLAKE"], indirect=True)
 def test_secrets_may_be_references_that_resolve_where_the_work_is_done(case: Case) -> None:
     info = case.calls.info(case.kind)
     assert info is not None
