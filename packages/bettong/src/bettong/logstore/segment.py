@@ -13,12 +13,12 @@ from __future__ import annotations
 import errno
 import os
 import struct
-import zlib
 from dataclasses import dataclass
 from enum import Enum, IntEnum
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
+from isal.isal_zlib import crc32  # zlib's polynomial by the processor's own instructions, a tenth of its time
 
 from bettong.errors import StorageFull, Unavailable
 from bettong.logstore.layout import sync_folder
@@ -79,9 +79,9 @@ def header_of(codec: Codec, payload: Bytes, rows: int = 0, first_ms: int = 0, la
 
 def header_over(codec: Codec, parts: Sequence[Bytes], rows: int, first_ms: int, last_ms: int) -> bytes:
     """The header that goes before a payload in several parts."""
-    crc, length = zlib.crc32(_CHECKED.pack(codec, rows, first_ms, last_ms)), 0
+    crc, length = crc32(_CHECKED.pack(codec, rows, first_ms, last_ms)), 0
     for part in parts:
-        crc = zlib.crc32(part, crc)
+        crc = crc32(part, crc)
         length += len(part)
     return HEADER.pack(length, crc, codec, rows, first_ms, last_ms)
 
@@ -95,7 +95,7 @@ def parse(data: memoryview, at: int, base: int) -> Record | Ending:
     start = at + HEADER.size
     if length > left - HEADER.size:
         return Ending.TORN
-    checked = zlib.crc32(data[at + _CRC_FROM : start + length])
+    checked = crc32(data[at + _CRC_FROM : start + length])
     if checked != crc:
         return Ending.DAMAGED
     return Record(codec, base + start, length, rows, first_ms, last_ms)
