@@ -214,6 +214,61 @@ def test_a_client_that_stops_in_the_middle_of_a_body_is_let_go_and_nothing_is_lo
     run(scenario())
 
 
+LARGE = BODY + b" " * 300_000  # more than is mostly read at once
+
+
+@pytest.mark.parametrize("first", [0, 1, 1000, 200_000, len(LARGE) - 1], ids="{} bytes with the head".format)
+def test_a_large_body_is_one_body_and_what_comes_behind_it_the_next_request(run: Any, first: int) -> None:
+    async def scenario() -> None:
+        spec, log = deployment_spec(), MemoryLog()
+        async with served(inference_app(spec=spec, log=log), spec) as address:
+            client = await Client.to(address)
+            for _ in range(2):
+                await client.send(head(length=len(LARGE)) + LARGE[:first])
+                await asyncio.sleep(0.01)  # so that the rest is read apart
+                await client.send(LARGE[first:] + head() + BODY)
+                for _ in range(2):
+                    status, _, body = await client.answer()
+                    assert (status, json.loads(body)[0]["out"]["forecast"]) == (200, FORECAST)
+            await client.close()
+        assert len(log.answered) == 4
+
+    run(scenario())
+
+
+def test_who_is_refused_before_a_large_body_is_here_may_send_it_and_ask_again(run: Any) -> None:
+    async def scenario() -> None:
+        spec = deployment_spec()
+        async with served(inference_app(spec=spec), spec) as address:
+            client = await Client.to(address)
+            stranger = head(length=len(LARGE)).replace(b"Bearer ", b"Bearer x")
+            await client.send(stranger + LARGE[:1000])
+            assert (await client.answer())[0] == 401
+            await client.send(LARGE[1000:] + head(length=len(LARGE)) + LARGE)
+            assert (await client.answer())[0] == 200
+            await client.close()
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("leaves", [True, False], ids=["and leaves", "and waits"])
+def test_who_stops_in_the_middle_of_a_large_body_is_let_go_and_nothing_is_logged(run: Any, leaves: bool) -> None:
+    async def scenario() -> None:
+        spec, log, lost = deployment_spec(body_idle_timeout_s=0.2), MemoryLog(), asyncio.Event()
+        app = inference_app(spec=spec, log=log)
+        async with served(app, spec, lost=lost.set) as address:
+            client = await Client.to(address)
+            await client.send(head(length=len(LARGE)) + LARGE[:1000])
+            if not leaves:
+                assert (await client.rest()).startswith(b"HTTP/1.1 408 ")
+            await client.close()
+            await lost.wait()
+            await app.drained()
+        assert not log.answered
+
+    run(scenario())
+
+
 def test_a_client_that_leaves_frees_its_place_and_its_model(run: Any) -> None:
     async def scenario() -> None:
         spec = deployment_spec(max_queued_requests=1)

@@ -3,7 +3,8 @@
 The hot path (a request that arrives whole) sets no timer: they start only when something is left waiting. And an
 application that can answer such a request at once is asked before uvicorn is told of it: scope, task, events and the
 answer's two messages cost 80 µs of CPU, more than a small model. What such an application has read in a head is kept
-(`known_heads`): a request with the same head, whole in one read, goes past the parser.
+(`known_heads`): a request with the same head, whole in one read, goes past the parser. A large body of a known length
+goes past it as well (`in_place`).
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from bettong.engine.in_place import InPlace, length_in_place
 
 if TYPE_CHECKING:
     import asyncio
@@ -166,8 +169,10 @@ class _GuardedProtocol(HttpToolsProtocol):  # type: ignore[misc]  # uvicorn is u
         if self.transport.is_closing() or self._lingers is not None:
             self._stop_waiting()
             return
-        if self._expects is _Expects.BODY:
-            self._hand_on()  # it has not come whole
+        if self._expects is _Expects.BODY:  # it has not come whole
+            if self._fill():
+                return
+            self._hand_on()
         if self._expects is not _Expects.NOTHING and self._body_bytes == body_before:
             self._head_bytes += len(data)  # of a head, trailer or chunk header that is not complete yet
             if self._head_bytes > self.max_head_bytes:
@@ -216,8 +221,41 @@ class _GuardedProtocol(HttpToolsProtocol):  # type: ignore[misc]  # uvicorn is u
                     raise HttpParserError("a method that upgrades by itself") from None
                 data = self._plain_head + data[asked.args[0] :]
                 self._plain_head = None
-                self.parser = HttpRequestParser(self)
-                self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as the first one of uvicorn's
+                self._renew_parser()
+
+    def _renew_parser(self) -> None:
+        self.parser = HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as the first one of uvicorn's
+
+    # --- a large body
+
+    def _fill(self) -> bool:
+        """Whether the rest of a body is received in place from now on, and its application told when it is whole."""
+        if self._prompt is None or self._told:
+            return False
+        if (length := length_in_place(self.headers, self._held)) is None:
+            return False
+        place, self._held = InPlace(self, length, self._held), []
+        self._hand_on()
+        self.transport.set_protocol(place)
+        self._wait_for(_Expects.BODY)
+        return True
+
+    def came(self) -> None:
+        if self.timeout_keep_alive_task is not None:  # it was answered before its body was here
+            self._unset_keepalive_if_required()
+        self._wait_for(_Expects.BODY)
+
+    def filled(self, body: bytearray) -> None:
+        self.transport.set_protocol(self)
+        self._renew_parser()  # the one before still waits for the body
+        self._expects, self._begun = _Expects.NOTHING, False
+        self._stop_waiting()
+        if self.cycle.response_complete:
+            self._wait_for(_Expects.HEAD)
+            return
+        self.cycle.body, self.cycle.more_body = body, False
+        self.cycle.message_event.set()
 
     # --- what the parser tells
 
