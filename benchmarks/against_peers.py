@@ -20,9 +20,10 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import peers_page  # type: ignore[import-not-found]  # these two lie beside this file
+import peers_page  # type: ignore[import-not-found]  # these three lie beside this file
 import pyarrow as pa
 from main_job import fresh_home, ours  # type: ignore[import-not-found]
+from warm_memory import warm_memory  # type: ignore[import-not-found]
 
 from wallaroo.framework import Framework
 
@@ -56,6 +57,7 @@ def main() -> None:
         run.table(str(options.table), 0.35)
         return
     options.out.parent.mkdir(parents=True, exist_ok=True)
+    warm_memory()
     with fresh_home() as home, tempfile.TemporaryDirectory() as folder:
         measured = Path(folder) / "lines.jsonl"
         ours = deployed(home, run, Path(os.environ["BENCH_DATA"]))

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from bettong.logstore.courtesy import LOOK_EVERY_S, MAX_REST_S, RESTS, Courtesy, machine_busy_s, rest_s
+from bettong.logstore.courtesy import (
+    FULL_RESTS,
+    LOOK_EVERY_S,
+    MAX_REST_S,
+    PATIENT_S,
+    RESTS,
+    Courtesy,
+    machine_busy_s,
+    rest_s,
+)
 
 
 class Machine:
@@ -18,6 +27,7 @@ class Machine:
             clock=lambda: self.now,
             worked_s=lambda: self.worked,
             sleep=self.sleep,
+            cores=2,
         )
 
     def work(self, seconds: float = 0.2) -> None:
@@ -41,7 +51,7 @@ def test_alone_on_the_machine_it_never_rests() -> None:
     assert machine.rested == 0
 
 
-@pytest.mark.parametrize("others", [0.5, 1.0, 1.9])
+@pytest.mark.parametrize("others", [0.5, 1.0, 1.5])
 def test_beside_others_it_takes_a_fifth_of_a_core(others: float) -> None:
     machine = Machine(others)
 
@@ -49,6 +59,20 @@ def test_beside_others_it_takes_a_fifth_of_a_core(others: float) -> None:
         machine.work()
 
     assert machine.worked / machine.now == pytest.approx(1 / (1 + RESTS), rel=0.1)
+
+
+def test_on_a_machine_that_others_fill_it_takes_next_to_nothing_until_that_has_lasted() -> None:
+    machine = Machine(others=1.8)
+
+    while machine.now < PATIENT_S:
+        machine.work()
+    share = machine.worked / machine.now
+    began, worked = machine.now, machine.worked
+    while machine.now < began + PATIENT_S:
+        machine.work()
+
+    assert share == pytest.approx(1 / (1 + FULL_RESTS), rel=0.1)
+    assert (machine.worked - worked) / (machine.now - began) == pytest.approx(1 / (1 + RESTS), rel=0.1)
 
 
 def test_it_works_on_at_once_when_the_others_are_done() -> None:
@@ -77,7 +101,7 @@ def test_short_pieces_are_looked_at_together() -> None:
 
 
 def test_a_rest_is_never_long() -> None:
-    assert rest_s(wall_s=60, others_s=120, ours_s=60) == MAX_REST_S
+    assert rest_s(60, others=2, full=True) == MAX_REST_S
 
 
 def test_where_the_system_tells_nothing_it_never_rests() -> None:

@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 LOOK_EVERY_S = 0.1
 BUSY_CORES = 0.25  # what others use before we rest
 RESTS = 4  # times as long as we worked: a fifth of a core is left to us
-MAX_REST_S = 1.0
+FULL_SHARE = 0.8  # of all cores, used by others: every bit that we take, somebody waits for
+FULL_RESTS = 19  # a twentieth of a core then, and a fifth again once that has lasted
+PATIENT_S = 600.0
+MAX_REST_S = 4.0
 _STAT = Path("/proc/stat")
 
 
@@ -32,10 +35,14 @@ class Courtesy:
         clock: Callable[[], float] = time.monotonic,
         worked_s: Callable[[], float] = time.thread_time,
         sleep: Callable[[float], None] = time.sleep,
+        cores: int | None = None,
     ) -> None:
-        """`busy_s` tells the CPU seconds that all of the machine has used so far, `worked_s` those of this thread."""
+        """`busy_s` tells the CPU seconds that all of the machine's `cores` have used so far, `worked_s` those of this
+        thread."""
         self._busy_s, self._clock, self._worked_s, self._sleep = busy_s or machine_busy_s, clock, worked_s, sleep
+        self._cores = cores or os.cpu_count() or 1
         self._then: tuple[float, float, float] | None = None  # the three, when we looked last
+        self._full_since: float | None = None  # on the clock
 
     def rest(self) -> None:
         """To be called after each piece of work."""
@@ -49,14 +56,20 @@ class Courtesy:
         wall_s, all_s, ours_s = (new - old for new, old in zip(now, self._then, strict=True))
         if wall_s < LOOK_EVERY_S:
             return
-        if (pause_s := rest_s(wall_s, all_s - ours_s, ours_s)) > 0:
+        others = (all_s - ours_s) / wall_s  # cores that they used
+        if others < FULL_SHARE * self._cores:
+            self._full_since = None
+        elif self._full_since is None:
+            self._full_since = now[0]
+        full = self._full_since is not None and now[0] - self._full_since < PATIENT_S
+        if (pause_s := rest_s(ours_s, others, full=full)) > 0:
             self._sleep(pause_s)
         self._then = (self._clock(), self._busy_s() or 0.0, self._worked_s())
 
 
-def rest_s(wall_s: float, others_s: float, ours_s: float) -> float:
-    """How long to rest after `wall_s` in which others used `others_s` of CPU, and we `ours_s`."""
-    return min(RESTS * ours_s, MAX_REST_S) if others_s > BUSY_CORES * wall_s else 0.0
+def rest_s(worked_s: float, others: float, *, full: bool) -> float:
+    """How long to rest after `worked_s` while others use so many cores, which may be about all that there are."""
+    return min((FULL_RESTS if full else RESTS) * worked_s, MAX_REST_S) if others > BUSY_CORES else 0.0
 
 
 def machine_busy_s() -> float | None:
