@@ -22,7 +22,7 @@ from bettong.domain.drivers import Message, ReadRequest, Stage
 from bettong.errors import BadInput, Unavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 pytestmark = [pytest.mark.service, pytest.mark.timeout(180)]
@@ -137,10 +137,11 @@ def test_a_consumer_whose_place_another_one_took_is_told_so(mqtt_broker: Broker)
         got = take(first, topic, topic, at_least(4), commit=False)
         with mqtt_broker.open() as second:
             assert numbers(take(second, topic, topic, at_least(4))) == [0, 1, 2, 3]
-            for call in (
+            calls: list[Callable[[], object]] = [
                 lambda: first.consume(topic, topic, max_messages=1, wait_s=1.0),
                 lambda: first.commit(got),
-            ):
+            ]
+            for call in calls:
                 with pytest.raises((Unavailable, BadInput), match=r"another .*place") as told:
                     call()
                 assert "group" in told.value.next_step
@@ -158,15 +159,16 @@ def test_members_that_share_have_places_of_their_own(mqtt_broker: Broker) -> Non
     with mqtt_broker.open(**mqtt_broker.member(1)) as one:
         again = numbers(take(one, topic, topic, lambda got: set(numbers(held)) <= set(numbers(got))))
         with mqtt_broker.open(**mqtt_broker.member(2)) as other:
-            until(lambda: set(range(20)) <= {*taken, *again} or more(other, topic, taken) or more(one, topic, again))
+            until(lambda: set(range(20)) <= {*more(other, topic, taken), *more(one, topic, again)})
 
     assert not set(again) & set(taken)
 
 
-def more(source: Any, topic: str, numbered_so_far: list[int]) -> None:
+def more(source: Any, topic: str, so_far: list[int]) -> list[int]:
     found = source.consume(topic, topic, max_messages=9, wait_s=0.2)
     source.commit(found)
-    numbered_so_far += numbers(found)
+    so_far += numbers(found)
+    return so_far
 
 
 # --- reading and browsing -------------------------------------------------------------------------------------------
@@ -331,6 +333,28 @@ def test_over_a_killed_broker_that_writes_what_it_has_nothing_is_lost(tmp_path: 
 
 
 # --- logging in -----------------------------------------------------------------------------------------------------
+
+
+def test_a_name_is_looked_up_once_and_every_connection_goes_where_that_led(
+    mosquitto: Mosquitto, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    ask = socket.getaddrinfo
+
+    def answer(host: str, *more: Any, **named: Any) -> Any:
+        if host != "broker.example":
+            return ask(host, *more, **named)
+        asked.append(host)
+        return ask("127.0.0.1", *more, **named)
+
+    monkeypatch.setattr(socket, "getaddrinfo", answer)
+    with opened("MQTT", {**mosquitto.details, "host": "broker.example", "listen_s": 0.1}) as source:
+        source.consume("pinned", "g", max_messages=1, wait_s=0)
+        source.produce("pinned", numbered(1))
+        source.browse("")
+        assert numbers(take(source, "pinned", "g", at_least(1))) == [0]
+
+    assert len(asked) == 1
 
 
 @contextmanager

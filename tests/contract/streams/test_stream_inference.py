@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 import pytest
-from contract.streams.conftest import rabbitmq_as_broker, redis_as_broker
+from contract.streams.conftest import mqtt_as_broker, rabbitmq_as_broker, redis_as_broker
 from contract.streams.kit import KEEPING, until
+from services.mosquitto import running_mosquitto
 from services.rabbitmq import RabbitMqServer, running_rabbitmq
 from services.redis import running_redis
 from stream_doubles import stream_request
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from contract.streams.kit import Broker
+    from services.mosquitto import Mosquitto
     from services.redis import RedisServer
 
 pytestmark = pytest.mark.timeout(180)
@@ -162,13 +164,13 @@ def test_a_second_job_of_the_group_takes_over_where_the_first_ended(broker: Brok
 
 
 @pytest.mark.service
-@pytest.mark.parametrize("kind", ["REDIS", "RABBITMQ"])
+@pytest.mark.parametrize("kind", ["REDIS", "RABBITMQ", "MQTT"])
 def test_a_broker_that_is_restarted_under_a_job_costs_no_message(kind: str, tmp_path: Path) -> None:
     folder = tmp_path / "broker"
     folder.mkdir()
     with ThreadPoolExecutor(1) as pool, ExitStack() as ending:
         with started(kind, folder) as (server, broker):
-            source, sink = broker.topic(), broker.topic()
+            source, sink = broker.topic(groups=("g",)), broker.topic()
             sent(broker, source, 200)
             work = work_of(an_attempt(broker, tmp_path / "job", source, sink, enough=300))
             ending.callback(setattr, work, "enough", 1)  # whatever fails here, it does not wait for more
@@ -188,10 +190,15 @@ def test_a_broker_that_is_restarted_under_a_job_costs_no_message(kind: str, tmp_
 
 
 @contextmanager
-def started(kind: str, folder: Path, port: int = 0) -> Iterator[tuple[RedisServer | RabbitMqServer, Broker]]:
+def started(
+    kind: str, folder: Path, port: int = 0
+) -> Iterator[tuple[RedisServer | RabbitMqServer | Mosquitto, Broker]]:
     if kind == "REDIS":
         with running_redis(folder, port) as redis:
             yield redis, redis_as_broker(redis)
+    elif kind == "MQTT":
+        with running_mosquitto(folder, port) as mosquitto:
+            yield mosquitto, mqtt_as_broker(mosquitto)
     else:
         with running_rabbitmq(folder, port) as rabbitmq:
             yield rabbitmq, rabbitmq_as_broker(rabbitmq)

@@ -68,7 +68,12 @@ class MqttDetails(streams.StreamDetails):
         le=2**32 - 2,
         description="How long the broker keeps what comes for a group that nobody consumes.",
     )
-    prefetch: int = Field(500, ge=1, le=65_535, description="How many messages a consumer has that are not committed.")
+    prefetch: int = Field(
+        500,
+        ge=1,
+        le=65_535,
+        description="How many messages a consumer has that are not committed: fewer for large ones.",
+    )
     retain: bool = Field(False, description="Whether the broker keeps the last message of each topic produced to.")
     unheard: Literal["pass", "refuse"] = Field(
         "pass", description="Whether a message is refused that the broker says it gave to nobody."
