@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,8 +17,10 @@ import psutil
 import pyarrow as pa
 import pytest
 from contract.drivers.cases import SECRET, children, new_calls
+from contract.streams.kit import until
 
 from bettong.domain.drivers import Capability, ReadRequest, Stage, WriteRequest
+from bettong.drivers.processes import expected_after
 from bettong.drivers.registry import Registry
 from bettong.errors import BadInput, DeadlineExceeded, Unavailable
 
@@ -260,6 +262,25 @@ def test_a_process_that_waits_serves_one_call_and_no_other(ready: DriverProcesse
     assert child().pid != first.pid
     ready.close()
     assert children() == []
+
+
+def test_a_process_that_waits_has_imported_what_the_last_call_needed(tmp_path: Path) -> None:
+    details, rows = {"path": str(tmp_path / "sales.db")}, pa.table({"n": [1]})
+    with closing(new_calls(tmp_path, registry=Registry(folders=(TOYS,)), keep_ready_s=100)) as ready:
+        ready.write("SQLITE", details, WriteRequest("sales"), rows.to_reader(), 60)
+        waiting = child()
+
+        until(lambda: "adbc_driver_manager" in Path(f"/proc/{waiting.pid}/maps").read_text())
+
+        with ready.read("SQLITE", details, ReadRequest("sales"), 60) as reader:
+            assert reader.read_all().num_rows == 1
+        waiting.wait(0)  # it was the one that served, and is gone
+        assert toy_rows(ready) == 3  # it takes any call
+
+
+def test_a_driver_of_others_is_loaded_for_calls_of_its_own_type_alone() -> None:
+    assert expected_after("bettong.drivers.sqlite:SqliteDriver") == "bettong.drivers.sqlite:SqliteDriver"
+    assert expected_after("toy_driver:ToyDriver") == ""
 
 
 def test_a_waiting_process_that_died_is_replaced(ready: DriverProcesses) -> None:

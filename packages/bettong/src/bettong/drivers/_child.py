@@ -25,12 +25,26 @@ def main(incoming: int, outgoing: int, life: int) -> None:
 
     line = Line(incoming, outgoing)
     try:
-        _, body = line.receive()
-        _serve(line, words(body))
+        asked = words(line.receive()[1])
+        if "expect" in asked:
+            _expect(asked["expect"])
+            asked = words(line.receive()[1])
+        _serve(line, asked)
     except Ended:
         pass  # the server is gone, or wants no more
     # Neither threads of libraries nor destructors get a say: what had to be kept is kept.
     os._exit(0)
+
+
+def _expect(driver: str) -> None:
+    """Import what a call of this driver of ours needs; another one may come all the same."""
+    from contextlib import suppress
+    from importlib import import_module
+
+    module, _, name = driver.partition(":")
+    with suppress(Exception):  # the call itself tells what is missing
+        for needed in getattr(import_module(module), name).needs:
+            import_module(needed)
 
 
 def _serve(line: Line, asked: dict[str, Any]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -31,6 +31,11 @@ class ChildProcess(PipedProcess):
         """Start it. Raises Unavailable when the system does not let us."""
         super().__init__("bettong.drivers._child", environment)
         self._kind, self._timeout_s = "", 0.0
+
+    def expect(self, driver: str) -> None:
+        """Have it import meanwhile what a call of the driver `module:Class` needs. At most once, before `begin`."""
+        with suppress(frames.Ended):  # whoever takes it sees that it is dead
+            self.line.say({"expect": driver})
 
     def begin(self, kind: str, words: dict[str, Any], timeout_s: float) -> None:
         """Tell it its call. Each further step may take `timeout_s`."""

@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from bettong.drivers import egress as reach
-from bettong.drivers import web
 from bettong.errors import Unavailable
 
 if TYPE_CHECKING:
@@ -20,6 +19,8 @@ _SSL_REQUEST = struct.pack(">II", 8, 80877103)
 
 def shake_hands(target: reach.Target, sslmode: str, authority: str, timeout_s: float) -> str:
     """What a login with this `sslmode` meets; the protocol it came to, in words. Raises Unavailable when it cannot."""
+    from bettong.drivers import web  # a login alone has no use for it
+
     with reach.connect(target, timeout_s) as raw:
         try:
             raw.sendall(_SSL_REQUEST)
@@ -56,6 +57,8 @@ def authority_file(sslmode: str, authority: str) -> Iterator[str]:
 
 
 def _context(sslmode: str, authority: str) -> ssl.SSLContext:
+    from bettong.drivers import web
+
     context = web.tls_context(authority)
     context.check_hostname = sslmode == "verify-full"
     if not sslmode.startswith("verify"):

@@ -175,12 +175,18 @@ class DriverProcesses:
                     yield child
                 finally:
                     child.end()
-                    self._ready.refill()
+                    self._ready.refill(expected_after(words["driver"]))
         finally:
             self._turns.release()
 
     def _start(self) -> ChildProcess:
         return ChildProcess(self.environment)
+
+
+def expected_after(driver: str) -> str:
+    """The driver that a process gets ready for after a call of this one: the same, so that calls of one kind in a row
+    find their libraries imported. What others wrote is loaded for calls of their own types alone."""
+    return driver if driver.startswith("bettong.drivers.") else ""
 
 
 def _packed(parameters: tuple[Any, ...]) -> str:

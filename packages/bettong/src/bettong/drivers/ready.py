@@ -33,8 +33,8 @@ class Ready:
             child.end()
         return self._start()
 
-    def refill(self) -> None:
-        """Have one wait, unless one does."""
+    def refill(self, driver: str = "") -> None:
+        """Have one wait, unless one does; the next call is likely to be of the same `driver`."""
         if not self._keep_s:
             return
         with self._lock:
@@ -45,6 +45,8 @@ class Ready:
             except Unavailable as refused:
                 log.warning("driver process ready=no problem=%s", refused)
                 return
+            if driver:
+                child.expect(driver)
             timer = threading.Timer(self._keep_s, self.close, [child])
             timer.daemon = True
             self._waiting = child, timer
