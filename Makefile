@@ -10,7 +10,7 @@ DEV := $(VENV)/.dev-ready
 CORE := "not service and not framework and not soak"
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-units test-processes test-services test-frameworks check lint format types soak bench bench-infer-batch bench-frameworks clean
+.PHONY: help demo test test-units test-processes test-services test-frameworks check lint format types soak bench bench-infer-batch bench-connections bench-frameworks clean
 
 help: ## Show this list.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -61,6 +61,9 @@ bench: $(DEV) ## Measure the main job, and write its section of docs/performance
 
 bench-infer-batch: $(DEV) ## Measure batch inference from table to table, and write its section.
 	$(BIN)/python benchmarks/infer_batch.py --page
+
+bench-connections: $(DEV) ## Measure reading and writing through a Connection beside ADBC called directly, and write its section.
+	$(BIN)/python benchmarks/connections.py --page
 
 bench-frameworks: $(DEV) ## Measure what each framework takes, and write its section; some minutes.
 	$(BIN)/python benchmarks/frameworks.py
