@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -150,6 +151,17 @@ def test_nobody_else_is_asked_nothing_is_reported_and_nothing_is_written_on_the_
     assert done.stdout.splitlines() == ["{'n': [1]}", "[] {'127.0.0.1'}"], done.stderr
     assert sorted(tmp_path.rglob("*")) == before
     assert not [path for path in snowflake.asked() if "telemetry" in path]
+
+
+@SERVICE
+def test_the_client_logs_no_query(snowflake: Snowflake, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+
+    with source_of(snowflake.details) as source:
+        source.read(ReadRequest("SELECT 'of nobody''s business' AS x")).read_all()
+
+    assert not [record for record in caplog.records if record.name.startswith("snowflake")]
+    assert "business" not in caplog.text
 
 
 # --- names and types ------------------------------------------------------------------------------------------------

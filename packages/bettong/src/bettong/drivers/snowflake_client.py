@@ -3,6 +3,7 @@ of the machine, writes nothing on its disk, reports to nobody, and none of its t
 
 from __future__ import annotations
 
+import logging
 import math
 import sys
 from contextlib import contextmanager, suppress
@@ -182,6 +183,7 @@ def _bare(name: str | None) -> str:
 def _checked_connection() -> Any:
     """The client's connection, for which nobody but a door opens a socket: to its service, and to the stores in which
     that keeps results and takes files."""
+    logging.getLogger("snowflake").setLevel(logging.CRITICAL + 1)  # it logs queries
     with _without("pandas", "boto3", "botocore"):
         from snowflake.connector import connection
         from snowflake.connector.auth import _auth
