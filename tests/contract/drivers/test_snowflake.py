@@ -164,6 +164,22 @@ def test_the_client_logs_no_query(snowflake: Snowflake, caplog: pytest.LogCaptur
     assert "business" not in caplog.text
 
 
+@pytest.mark.parametrize("driver", ["bigquery:BigQueryDriver", "snowflake:SnowflakeDriver"])
+def test_a_process_that_waits_for_a_call_has_not_imported_what_no_call_uses(driver: str) -> None:
+    code = (
+        "import sys\n"
+        "from bettong.drivers import _child, hygiene\n"
+        "hygiene._keep_pandas_out()\n"
+        f"_child._expect('bettong.drivers.{driver}')\n"
+        "print([name in sys.modules for name in ('grpc', 'snowflake.connector', 'pandas', 'boto3')])\n"
+    )
+
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    ours = "bigquery" in driver
+    assert done.stdout.strip() == str([ours, not ours, False, False])
+
+
 # --- names and types ------------------------------------------------------------------------------------------------
 
 

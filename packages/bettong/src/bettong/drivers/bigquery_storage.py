@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import queue
 import ssl
-import sys
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import pyarrow as pa
@@ -16,6 +15,7 @@ import pyarrow as pa
 from bettong.drivers import egress as reach
 from bettong.drivers import web
 from bettong.drivers.bigquery_errors import KIND, broken_off
+from bettong.drivers.hygiene import without
 from bettong.drivers.sql_errors import bad_values, broken
 
 if TYPE_CHECKING:
@@ -210,15 +210,9 @@ class Storage:
 
 
 def _types() -> Any:
-    """The messages of the service. Their package imports pandas for uses that are not ours, unless there is none."""
-    hidden = "pandas" not in sys.modules
-    if hidden:
-        sys.modules["pandas"] = cast("Any", None)
-    try:
+    """The messages of the service."""
+    with without("pandas"):
         from google.cloud.bigquery_storage_v1 import types
-    finally:
-        if hidden:
-            del sys.modules["pandas"]
     return types
 
 

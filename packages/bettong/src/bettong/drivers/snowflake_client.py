@@ -5,15 +5,15 @@ from __future__ import annotations
 
 import logging
 import math
-import sys
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 from bettong.drivers import egress as reach
 from bettong.drivers import snowflake_types as forms
+from bettong.drivers.hygiene import without
 from bettong.drivers.snowflake_errors import no_connection, translated
 from bettong.errors import BadInput, BettongError
 
@@ -184,7 +184,7 @@ def _checked_connection() -> Any:
     """The client's connection, for which nobody but a door opens a socket: to its service, and to the stores in which
     that keeps results and takes files."""
     logging.getLogger("snowflake").setLevel(logging.CRITICAL + 1)  # it logs queries
-    with _without("pandas", "boto3", "botocore"):
+    with without("pandas", "boto3", "botocore"):
         from snowflake.connector import connection
         from snowflake.connector.auth import _auth
         from snowflake.connector.session_manager import ProxySupportAdapter
@@ -239,15 +239,3 @@ def _checked_connection() -> Any:
             self.__dict__["_checked"] = config.copy_with(adapter_factory=adapters) if config is not None else None
 
     return Checked
-
-
-@contextmanager
-def _without(*packages: str) -> Iterator[None]:
-    """The client imports these where they are installed, for uses that are not ours."""
-    hidden = [name for name in packages if name not in sys.modules]
-    sys.modules.update(dict.fromkeys(hidden, cast("Any", None)))
-    try:
-        yield
-    finally:
-        for name in hidden:
-            del sys.modules[name]
