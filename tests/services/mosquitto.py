@@ -33,13 +33,26 @@ class Mosquitto:
 
     def kill(self) -> None:
         """As `kill -9`; return when it is gone."""
-        (process,) = [
-            child
-            for child in psutil.Process().children()
-            if any(c.laddr.port == self.port and c.status == psutil.CONN_LISTEN for c in child.net_connections())
-        ]
+        process = self._process()
         process.kill()
         process.wait(10)
+
+    @contextmanager
+    def suspended(self) -> Iterator[None]:
+        """It is there and does nothing."""
+        process = self._process()
+        process.suspend()
+        try:
+            yield
+        finally:
+            process.resume()
+
+    def _process(self) -> psutil.Process:
+        def listens(child: psutil.Process) -> bool:
+            return any(c.laddr.port == self.port and c.status == psutil.CONN_LISTEN for c in child.net_connections())
+
+        (process,) = [child for child in psutil.Process().children() if listens(child)]
+        return process
 
 
 @contextmanager

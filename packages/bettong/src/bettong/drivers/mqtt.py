@@ -115,6 +115,7 @@ class MqttSource(streams.StreamSource):
         self._connection = self._connected()
         self._groups = streams.OneGroup()
         self._members: dict[str, _Member] = {}
+        self._produced_to: set[str] = set()
 
     def browse(self, path: str) -> list[Entry]:
         """Topics that retain a message or have one while we listen; below a topic, those that retain one."""
@@ -175,8 +176,10 @@ class MqttSource(streams.StreamSource):
         pairs = [(message.value, _headers(message)) for message in messages]
         if any(_size(name, *pair) > (most or _MOST_BYTES) for pair in pairs):
             raise BadInput("A message is longer than this broker of MQTT takes.", "Send less, or raise its limit.")
-        for start in range(0, len(pairs), streams.AT_ONCE):
-            codes = self._published(name, pairs[start : start + streams.AT_ONCE])
+        while pairs:
+            # Some brokers hang up on whoever they refuse something, before their answer is read: the first goes alone.
+            size = streams.AT_ONCE if name in self._produced_to else 1
+            codes = self._published(name, pairs[:size])
             if (refused := refusal_of(codes)) is not None:
                 raise refused
             if self._details.unheard == "refuse" and not self._details.retain and NOBODY_LISTENS in codes:
@@ -184,6 +187,8 @@ class MqttSource(streams.StreamSource):
                     f"Nobody is subscribed to '{topic}', and a broker of MQTT keeps nothing for those who come later.",
                     "Start its consumers first, or set unheard to 'pass'.",
                 )
+            self._produced_to.add(name)
+            pairs = pairs[size:]
 
     def close(self) -> None:
         """Leave. What was not committed comes again to the next consumer of its group."""

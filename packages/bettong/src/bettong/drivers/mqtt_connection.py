@@ -183,6 +183,8 @@ class MqttConnection:
 
     def close(self) -> None:
         """End the connection, whatever state it is in, and the thread. What is not acknowledged comes again."""
+        if self._client is None:
+            return
         if (sock := self._client.socket()) is not None:
             self._client.disconnect()
         with self._changed:
