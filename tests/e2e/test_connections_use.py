@@ -33,6 +33,7 @@ def reach(folder: Path) -> Iterator[Path]:
     secrets = folder / "secrets"
     secrets.mkdir()
     (secrets / "name").write_text("sales.db\n")
+    (secrets / "aws").write_text(f"[default]\naws_access_key_id = a\naws_secret_access_key = {SERVERS_OWN}\n")
     variables = {
         "BETTONG_FILE_FOLDERS": str(folder),
         "BETTONG_SECRET_ENV": "OURS_*,BETTONG_KEYS,BETTONG_DATABASE_URL,PATH*",
@@ -40,6 +41,9 @@ def reach(folder: Path) -> Iterator[Path]:
         "OURS_FOLDER": str(folder),
         "OURS_TOKEN": ALLOWED,
         "THEIRS": SERVERS_OWN,
+        "BETTONG_ENVIRONMENT": "staging",
+        "BETTONG_AWS_SECRETS": "ours/*",
+        "AWS_SHARED_CREDENTIALS_FILE": str(secrets / "aws"),
     }
     with reaching_home(variables) as home:
         yield home
@@ -149,10 +153,29 @@ def test_references_are_resolved_at_use_and_stay_references_everywhere_else(wl: 
     assert connection.masked_details() == by_file
 
 
+def test_a_reference_reads_what_belongs_to_the_platforms_environment(wl: wallaroo.Client, folder: Path) -> None:
+    for environment in ("staging", "production"):
+        (folder / environment).mkdir()
+        file = sales(folder / environment / "sales.db")
+        (folder / "secrets" / f"path-{environment}").write_text(f"{file}\n")
+    (folder / "production" / "sales.db").unlink()
+    by_environment = {"path": {"$secret": f"file:{folder}/secrets/path-{{environment}}"}}
+
+    connection = wl.create_connection(f"ref-{uuid4().hex[:8]}", "SQLITE", by_environment)
+
+    assert connection.test()
+    assert len(connection.preview("daily")) == 5
+    assert connection.details() == by_environment
+
+
 @pytest.mark.parametrize(
     "reference",
     [
         "env:BETTONG_KEYS",
+        "env:BETTONG_{{environment}}",
+        "file:{secrets}/aws",
+        "aws:theirs/key",
+        "vault:auth/token/lookup-self#id",
         "env:BETTONG_DATABASE_URL",
         "env:BETTONG_HOME",
         "env:THEIRS",

@@ -8,6 +8,7 @@ import ssl
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote, urljoin, urlsplit
 
@@ -248,10 +249,16 @@ def send_small(
     """Status and body of something that the operator named, wherever it is; redirects are answers. Raises as `get`."""
     sized = {**headers, "content-length": str(len(content))} if content else headers
     with (
-        Client(ANYWHERE, timeout_s) as client,
+        Client(ANYWHERE, timeout_s, _trust()) as client,
         client.send(method, parse(url), sized, content or None, max_bytes=MAX_SMALL_BYTES) as answer,
     ):
         return answer.status, b"".join(answer.chunks)
+
+
+@cache
+def _trust() -> ssl.SSLContext:
+    """Made once, since it takes 40 ms: what the machine trusts later counts from the next start on."""
+    return tls_context()
 
 
 class _Checked(httpcore.NetworkBackend):
