@@ -16,7 +16,8 @@ import pytest
 from contract.drivers.cases import SECRET, Case, new_calls, new_name
 from cryptography.hazmat.primitives import serialization
 
-from bettong.domain.drivers import Capability, Egress, ReadRequest, Stage
+from bettong.domain.drivers import Capability, Egress, ReadRequest, Stage, WriteRequest
+from bettong.drivers import snowflake_source
 from bettong.drivers import snowflake_sql as names
 from bettong.drivers.opening import Opening, Reach
 from bettong.drivers.registry import Registry
@@ -231,6 +232,21 @@ def test_checkpoints_are_looked_for_where_they_are_made(snowflake: Snowflake) ->
 
         assert source.columns((CHECKPOINTS,)) == ["job_id", "position"]
         assert list(source._known) == [("CONTRACT", "PUBLIC", "BETTONG_CHECKPOINTS")]
+
+
+@SERVICE
+def test_rows_of_many_files_and_of_many_batches_of_a_session_are_all_there(
+    snowflake: Snowflake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(snowflake_source, "FILE_BYTES", 8_000)
+    table = new_name()
+    with source_of(snowflake.details) as source:
+        for start in (0, 6_000):
+            batches = [pa.record_batch({"n": range(n, n + 1_000)}) for n in range(start, start + 6_000, 1_000)]
+            source.write(WriteRequest(table), pa.RecordBatchReader.from_batches(batches[0].schema, batches))
+
+        found = source.read(ReadRequest(table)).read_all()
+        assert (found.num_rows, set(found["n"].to_pylist())) == (12_000, set(range(12_000)))
 
 
 @SERVICE

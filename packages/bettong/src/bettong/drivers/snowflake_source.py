@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 FILE_BYTES = 32 * 2**20  # of Arrow, in one file on its way; compressed it is some megabytes
 _ORDER = "c_order"
+_LOADED = 3  # of what COPY tells of a file: its name, a status, the rows it has, the rows that were loaded
 
 
 class SnowflakeSource(SqlSink):
@@ -38,6 +39,7 @@ class SnowflakeSource(SqlSink):
     def __init__(self, client: Client, table: str) -> None:
         self._client, self._table = client, table
         self._database, self._schema = client.place
+        self._place = f"bettong_rows_{uuid4().hex}"
         self._statements: list[tuple[str, tuple[object, ...]]] = []
         self._claimed: tuple[str, tuple[object, ...]] | None = None
         self._kept: str | None = None
@@ -201,24 +203,28 @@ class SnowflakeSource(SqlSink):
         return there, values
 
     def _stage(self, target: Table, rows: pa.RecordBatchReader, keys: tuple[str, ...]) -> tuple[int, str]:
-        """Rows into a temporary table beside the target: how many, and its name. Without rows there is none."""
-        place = f"bettong_rows_{uuid4().hex}"
+        """Rows into a temporary table beside the target: how many, and its name. It takes the place of the one before;
+        without rows there is none."""
+        place = self._place
         with self.loading(rows, keys) as cast:
             kinds = [self.form(field.type) for field in rows.schema]
             columns = [f"c{n}" for n in range(len(kinds))] + [_ORDER]
             made = [*(forms.staged_type(kind) for kind in kinds), "NUMBER(38,0)"]
             taken = ", ".join(f"$1:{name}::{kind}" for name, kind in zip(columns, made, strict=True))
-            for n, file in enumerate(_files(cast.batches(), columns)):
+            for n, (file, count) in enumerate(_files(cast.batches(), columns)):
                 if n == 0:
                     self._client.run(f"USE SCHEMA {sql.quoted(target[:2])}")
-                    self._client.run(f"CREATE TEMPORARY STAGE {place}")
+                    self._client.run(f"CREATE OR REPLACE TEMPORARY STAGE {place}")
                     definition = ", ".join(f"{name} {kind}" for name, kind in zip(columns, made, strict=True))
-                    self._client.run(f"CREATE TEMPORARY TABLE {place} ({definition})")
-                self._client.put(file, f"{n}.parquet", place)
-                self._client.run(
-                    f"COPY INTO {place} ({', '.join(columns)}) FROM (SELECT {taken} FROM @{place}/{n}.parquet) "
+                    self._client.run(f"CREATE OR REPLACE TEMPORARY TABLE {place} ({definition})")
+                name = f"{uuid4().hex}.parquet"  # of one that was loaded before, nothing would be loaded
+                self._client.put(file, name, place)
+                done = self._client.run(
+                    f"COPY INTO {place} ({', '.join(columns)}) FROM (SELECT {taken} FROM @{place}/{name}) "
                     "FILE_FORMAT = (TYPE = PARQUET)"
                 )
+                if sum(int(row[_LOADED]) for row in done.rows if len(row) > _LOADED) != count:
+                    raise Unavailable(f"{KIND} has not loaded all rows. Nothing was kept.", "Try again.")
         return cast.count, place
 
     def _checkpoints(self) -> Table:
@@ -274,8 +280,8 @@ def _in_order(query: str, there: list[Column], request: ReadRequest) -> tuple[st
     return f"SELECT * FROM (\n{query}\n) AS q{where} ORDER BY {', '.join(by)}{limit}", values
 
 
-def _files(batches: Iterable[pa.RecordBatch], columns: Sequence[str]) -> Iterator[io.BytesIO]:
-    """The rows as files of Parquet, each row with its place in the order in which they came."""
+def _files(batches: Iterable[pa.RecordBatch], columns: Sequence[str]) -> Iterator[tuple[io.BytesIO, int]]:
+    """The rows as files of Parquet, each row with its place in the order in which they came, and how many are in it."""
     at, waiting, size = 0, [], 0
     for batch in batches:
         if not batch.num_rows:
@@ -292,10 +298,10 @@ def _files(batches: Iterable[pa.RecordBatch], columns: Sequence[str]) -> Iterato
         yield _file(waiting)
 
 
-def _file(batches: list[pa.RecordBatch]) -> io.BytesIO:
+def _file(batches: list[pa.RecordBatch]) -> tuple[io.BytesIO, int]:
     import pyarrow.parquet as pq
 
-    file = io.BytesIO()
-    pq.write_table(pa.Table.from_batches(batches), file)
+    file, rows = io.BytesIO(), pa.Table.from_batches(batches)
+    pq.write_table(rows, file)
     file.seek(0)
-    return file
+    return file, rows.num_rows
