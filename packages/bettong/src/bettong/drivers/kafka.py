@@ -182,7 +182,10 @@ class KafkaSource(streams.StreamSource):
             spans = self._spans(reader, topic)
             places = [confluent_kafka.TopicPartition(topic, partition) for partition in spans]
             with in_our_words():
-                kept = {place.partition: place.offset for place in reader.committed(places, self._timeout_s)}
+                places = reader.committed(places, self._timeout_s)
+        if refused := next((place.error for place in places if place.error is not None), None):
+            raise translated(refused)
+        kept = {place.partition: place.offset for place in places}
         waits = 0
         for partition, (low, high) in spans.items():
             begins = low if self._details.start == "earliest" else high
