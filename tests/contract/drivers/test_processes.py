@@ -79,7 +79,7 @@ def test_a_source_that_never_answers_costs_the_deadline_and_no_more(toys: Driver
 
 
 def test_a_layer_that_never_answers_is_named_in_the_report(toys: DriverProcesses) -> None:
-    report = toys.test("TOY", {"do": "hang"}, 1.0)
+    report = toys.test("TOY", {"do": "hang"}, 3.0)
 
     assert [(result.stage, result.ok) for result in report.stages[-2:]] == [(Stage.TCP, True), (Stage.TLS, False)]
     assert "did not answer" in report.stages[-1].said
