@@ -100,7 +100,7 @@ def test_mixed_load_leaves_memory_flat_the_log_bounded_and_no_error(own_home: Pa
     print(f"{load.answered} answers, {rate:.0f} a second; (then, at the end): {told}")
     assert told["memory_mb"][1] <= 1.05 * told["memory_mb"][0] + 10, told
     assert told["processes"][1] == told["processes"][0], told
-    # the log is bounded once a minute: between two looks it grows beyond
+    # a log is bounded every ten seconds: between two looks it grows beyond
     assert max(sample["log_mb"] for sample in samples) <= 3 * 1.5 * TOPIC_BYTES / MB, told
 
 

@@ -203,6 +203,24 @@ def test_a_topic_over_its_bytes_loses_its_oldest_parts(tmp_path: Path, caplog: p
     assert "dropped_rows=1" in caplog.text
 
 
+def test_a_piece_of_work_that_takes_long_does_not_put_off_what_has_to_go(tmp_path: Path) -> None:
+    write(tmp_path, 1)
+    write(tmp_path, 2)
+    left: list[list[int]] = []
+
+    done = maintain(
+        tmp_path,
+        0.0,
+        0,
+        rest=lambda: left.append(numbers(tmp_path)),
+        clock=itertools.count(0.0, compaction.RETAIN_EVERY_S).__next__,
+    )
+
+    assert left == [[1, 2]]  # the first segment was in hand, and the second one gone when its turn had come
+    assert done.compacted == 1
+    assert done.dropped[TOPIC].rows == 2
+
+
 def test_rows_that_are_being_written_are_never_dropped(tmp_path: Path) -> None:
     write(tmp_path, 1)
     writer = SegmentLogWriter(tmp_path, TOPIC, FAILURES, "engine-b")

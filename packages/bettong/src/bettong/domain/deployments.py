@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from bettong.domain.batching import DynamicBatching
 from bettong.domain.identity import AUDIENCE
+from bettong.domain.logs import SEGMENT_BYTES
 from bettong.errors import BadInput
 
 if TYPE_CHECKING:
@@ -176,6 +177,7 @@ class DeploymentSpec:
     linger_s: float = 5.0  # how long a drained replica still takes requests on connections that it has
     drain_s: float = 30.0  # how long requests in flight may take before a drained replica ends all the same
     max_logged_row_bytes: int = 2**20  # an input column that takes more per row stays out of the log
+    log_segment_bytes: int = SEGMENT_BYTES  # how large a replica's segment of the log grows
     on_log_full: str = "stop"  # or "continue": answers go on, and rows that are not logged are counted
     threads: int = 1  # of one model in one replica, its share of the cores at most
     steps: tuple[dict[str, Any], ...] = ()  # documents of spec 5.1; none: a step for each model

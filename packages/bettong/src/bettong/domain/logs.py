@@ -23,6 +23,15 @@ def challengers_topic_of(workspace_id: int, pipeline_name: str) -> str:
     return f"workspace-{workspace_id}-pipeline-{pipeline_name}-challengers"
 
 
+SEGMENT_BYTES, LEAST_SEGMENT_BYTES = 64 * 2**20, 2**20
+
+
+def segment_bytes(bytes_per_topic: int, replicas: int) -> int:
+    """How large a replica's segment of a log grows. One that is being written is never dropped, so those of all
+    replicas take at most a quarter of what the log may take."""
+    return max(LEAST_SEGMENT_BYTES, min(SEGMENT_BYTES, bytes_per_topic // (4 * replicas)))
+
+
 @dataclass(frozen=True, eq=False, slots=True)
 class LogShape:
     """Log rows of one kind, most of whose columns say the same in every row: made once, written many times.

@@ -51,7 +51,7 @@ ROW_GROUP_ROWS = 16_384
 ROW_GROUP_BYTES = 8 * 2**20
 COMPACTED_AT = b"bettong.compacted_at"
 LOCK_FILE = "maintenance.lock"
-RETAIN_EVERY_S = 30.0  # in a round that has much to compact
+RETAIN_EVERY_S = 5.0  # in a round that has much to compact
 _log = logging.getLogger(__name__)
 
 
@@ -98,19 +98,27 @@ def maintain(
         max_bytes_per_topic: what a topic may take on disk.
         max_days: how old a row may get before it goes; 0 for any age.
         rest: called after each piece of work, to let others have the processor.
-        clock: seconds that only grow. A round that takes long drops what is beyond the quota in between.
+        clock: seconds that only grow. A round that takes long drops what is beyond the quota between its pieces.
     """
     with _alone(folder) as alone:
         if not alone:
             return Maintenance()
         oldest_ms = int((now_s - max_days * 86_400) * 1000) if max_days else None
         done, dropped, retained_at = 0, dict[str, Dropped](), clock()
-        for compacted in compact(folder, now_s, rest):
-            done += compacted
+
+        def retained() -> None:
+            nonlocal retained_at
+            _add(dropped, retain(folder, max_bytes_per_topic, oldest_ms))
+            retained_at = clock()
+
+        def between() -> None:
+            rest()
             if clock() - retained_at >= RETAIN_EVERY_S:
-                _add(dropped, retain(folder, max_bytes_per_topic, oldest_ms))
-                retained_at = clock()
-        _add(dropped, retain(folder, max_bytes_per_topic, oldest_ms))
+                retained()
+
+        for compacted in compact(folder, now_s, between):
+            done += compacted
+        retained()
         return Maintenance(done, dropped)
 
 

@@ -23,5 +23,11 @@ def open_log(spec: DeploymentSpec, replica_name: str) -> LogWriter:
     if not spec.log_folder:
         return NothingKept()
     failures = topic_of(spec.workspace_id, spec.name, failures=True)
-    on_full = OnLogFull(spec.on_log_full)
-    return SegmentLogWriter(Path(spec.log_folder), spec.topic, failures, replica_name, on_full=on_full)
+    return SegmentLogWriter(
+        Path(spec.log_folder),
+        spec.topic,
+        failures,
+        replica_name,
+        roll_bytes=spec.log_segment_bytes,
+        on_full=OnLogFull(spec.on_log_full),
+    )

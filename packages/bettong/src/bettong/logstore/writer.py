@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from bettong.domain.logs import OnLogFull
+from bettong.domain.logs import SEGMENT_BYTES, OnLogFull
 from bettong.errors import BadInput, StorageFull, TooLarge, Unavailable
 from bettong.logstore.columns import ROW_COLUMN, TIME_COLUMN, TIME_TYPE
 from bettong.logstore.layout import check_name, create_segment
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
     NDArray = np.ndarray[Any, np.dtype[Any]]
 
-ROLL_BYTES = 64 * 2**20
 ROLL_AGE_S = 3600.0
 SYNC_INTERVAL_S = 0.05
 SAY_AGAIN_S = 10.0  # that rows are not logged
@@ -51,7 +50,7 @@ class SegmentLogWriter:
         failures_topic: str,
         partition: str,
         *,
-        roll_bytes: int = ROLL_BYTES,
+        roll_bytes: int = SEGMENT_BYTES,
         roll_age_s: float = ROLL_AGE_S,
         on_full: OnLogFull = OnLogFull.STOP,
         clock: Callable[[], float] = time.monotonic,

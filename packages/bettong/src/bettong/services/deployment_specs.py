@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from bettong.domain.deployments import DeploymentSpec, parse_engine_config
-from bettong.domain.logs import topic_of
+from bettong.domain.logs import segment_bytes, topic_of
 from bettong.domain.models import is_native
 from bettong.domain.steps import models_of, parse_steps
 from bettong.errors import BadInput, NotFound, Unavailable
@@ -136,6 +136,7 @@ class DeploymentSpecs:
             request_timeout_s=limits.request_timeout_s,
             max_queued_requests=limits.max_queued_requests,
             max_logged_row_bytes=settings.log.max_row_bytes,
+            log_segment_bytes=segment_bytes(settings.log.bytes_per_topic, wanted.replicas),
             on_log_full=settings.log.on_full,
         )
 
