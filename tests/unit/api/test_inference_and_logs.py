@@ -215,19 +215,35 @@ def test_a_query_over_logs_comes_back_as_an_arrow_stream(api: Api, platform: Pla
 def test_to_a_stranger_the_log_in_a_query_is_not_found_as_one_that_is_not_there(
     api: Api, topic: str, workspace: int | None
 ) -> None:
+    asked = [("rental", "from logs('rental')"), ("nothing", "from logs('nothing')")]
+    asked.append(("rental", "select 1 from logs('rental', valid := false)"))
     told = [
-        api.send("eve", "POST", "/v1/api/logs/sql", json={"query": query, "workspace_id": workspace})
-        for query in ("from logs('rental')", "from logs('nothing')", "select 1 from logs('rental', valid := false)")
+        (name, api.send("eve", "POST", "/v1/api/logs/sql", json={"query": query, "workspace_id": workspace}))
+        for name, query in asked
     ]
 
-    assert [answer.status_code for answer in told] == [404, 404, 404]
-    assert len({answer.json()["msg"] for answer in told}) == 1
+    assert [answer.status_code for _, answer in told] == [404, 404, 404]
+    assert len({answer.json()["msg"].replace(f"'{name}'", "it") for name, answer in told}) == 1
 
 
 @pytest.mark.parametrize(
     ("query", "status", "words"),
     [
-        ("select 1", 400, "names no log"),
+        (
+            "select 1",
+            400,
+            "Only a SELECT over logs('pipeline-name') is taken, and this query names no log. Such as: select",
+        ),
+        (
+            "selec 1",
+            400,
+            "Only a SELECT over logs('pipeline-name') is taken, and this query names no log. Such as: select",
+        ),
+        ("read_csv('/etc/passwd')", 400, "Only a SELECT over logs('pipeline-name') is taken"),
+        ("delete from logs('rental')", 400, "is taken, and this query is none. Such as: select count(*) from logs("),
+        ("create table t as from logs('rental')", 400, "is taken, and this query is none."),
+        ("(/* a */ select cout(* from logs('rental')", 400, "The query is no SQL: syntax error"),
+        ("from logs('retnal')", 404, "no pipeline 'retnal' that you may see. Did you mean 'rental'?"),
         ("select * from logs('rental'), read_text('/etc/passwd')", 400, "table function 'read_text'"),
         ("select * from logs('rental'), range(100000000)", 413, "more than 1,000,000 rows"),
         ("x" * 100_001, 400, "has 100001 characters"),

@@ -127,6 +127,16 @@ def test_a_name_in_several_workspaces_needs_its_workspace(service: LogService) -
         service.topic_name(ADMIN)
 
 
+def test_a_name_that_is_not_there_is_repeated_with_a_near_one_that_the_caller_may_see(service: LogService) -> None:
+    with pytest.raises(NotFound, match=r"no pipeline 'retnal' that you may see\. Did you mean 'rental'\?"):
+        service.topic_name(MEMBER, pipeline_name="retnal")
+    with pytest.raises(NotFound, match=r"no pipeline 'retnal' in this workspace .* Did you mean 'rental'\?"):
+        service.topic_name(MEMBER, pipeline_name="retnal", workspace_id=1)
+    with pytest.raises(NotFound) as hidden:
+        service.topic_name(STRANGER, pipeline_name="retnal", workspace_id=1)
+    assert "rental" not in str(hidden.value)
+
+
 def test_a_pipeline_that_one_may_not_see_has_no_topic(service: LogService) -> None:
     for principal, asked in (
         (STRANGER, {"pipeline_id": 7}),
@@ -134,5 +144,5 @@ def test_a_pipeline_that_one_may_not_see_has_no_topic(service: LogService) -> No
         (STRANGER, {"pipeline_name": "rental", "workspace_id": 1}),
         (STRANGER, {"pipeline_name": "fraud-inference"}),
     ):
-        with pytest.raises(NotFound, match="no such pipeline"):
+        with pytest.raises(NotFound, match=r"no such pipeline|no pipeline '"):
             service.topic_name(principal, **asked)

@@ -28,7 +28,11 @@ CGROUPS = "/sys/fs/cgroup"  # DuckDB looks there for its memory and CPUs when it
 BATCH_ROWS = 10_000
 MOST_WORDS = 600
 NICENESS = 5  # inferences come first
+BEGINNINGS = ("select", "from", "with", "values", "pivot", "unpivot", "describe", "summarize")
+ONLY_SELECT = "Only a SELECT over logs('pipeline-name') is taken"
+EXAMPLE = "Such as: select count(*) from logs('pipeline-name')."
 _QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"")
+_BEFORE = re.compile(r"(?:\s|[(]|--[^\n]*|/[*].*?[*]/)*(\w*)", re.DOTALL)
 
 
 class Refused(Exception):
@@ -145,9 +149,9 @@ def check(connection: Any, query: str, names: set[str]) -> None:
     """Raises Refused unless `query` is one SELECT over logs of these names. DuckDB itself says how it reads it."""
     read = json.loads(connection.execute("SELECT json_serialize_sql(?::VARCHAR)", [query]).fetchone()[0])
     if read["error"]:
-        if read.get("error_type") == "parser":
+        if read.get("error_type") == "parser" and _first_word(query) in BEGINNINGS:
             raise Refused(f"The query is no SQL: {read['error_message'][:MOST_WORDS]}.", "Correct it there.")
-        raise Refused("The query is no SELECT.", "Logs can only be read: begin it with SELECT, FROM or WITH.")
+        raise Refused(f"{ONLY_SELECT}, and this query is none.", EXAMPLE)
     if len(read["statements"]) != 1:
         raise Refused(f"The query has {len(read['statements'])} statements.", "Send one SELECT at a time.")
     nodes = list(_nodes(read["statements"]))
@@ -164,6 +168,11 @@ def check(connection: Any, query: str, names: set[str]) -> None:
             )
         elif node.get("type") == "SHOW_REF" and not node.get("query"):
             raise Refused("The query asks for a list of tables.", "Name a pipeline's log: logs('pipeline-name').")
+
+
+def _first_word(query: str) -> str:
+    found = _BEFORE.match(query)
+    return found[1].lower() if found else ""
 
 
 def _nodes(tree: Any) -> Iterator[dict[str, Any]]:

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
     from bettong.logstore.layout import Entry
 
+ONLY_SELECT, EXAMPLE = _sql_child.ONLY_SELECT, _sql_child.EXAMPLE
 FOLDER = ".queries"  # in the log folder, for links do not reach over file systems; no topic is called so
 MAX_QUERY_CHARS = 100_000
 MAX_LOGS = 10

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from bettong.domain.near_names import offer, shown
 from bettong.errors import BadInput, NotFound
 from bettong.services.workspaces import scope_of
 
@@ -70,7 +71,7 @@ class DeploymentSearch:
             found = next(iter(self._pipelines.versions([pipeline.id])), None)
         owner = None if found is None else self._pipelines.get(found.pipeline_id)
         if found is None or owner is None or not principal.may_see(owner.workspace_id):
-            raise NotFound("There is no such pipeline version that you may see.", "List the pipeline's versions.")
+            raise self._no_version(principal, version if version_id is None else version_id, pipeline_id)
         if pipeline_id is not None and owner.id != pipeline_id:
             raise BadInput(
                 f"The pipeline version is not one of pipeline {pipeline_id}.", "Send a version of that pipeline."
@@ -79,6 +80,15 @@ class DeploymentSearch:
 
     def pipeline(self, principal: Principal, pipeline_id: int) -> Pipeline:
         return visible_pipeline(self._pipelines, principal, pipeline_id)
+
+    def _no_version(self, principal: Principal, which: int | str | None, pipeline_id: int | None) -> NotFound:
+        if not isinstance(which, str):
+            return NotFound("There is no such pipeline version that you may see.", "List the pipeline's versions.")
+        named = [] if pipeline_id is None else [self.pipeline(principal, pipeline_id).id]
+        near = offer(which, [each.version for each in self._pipelines.versions(named)])
+        return NotFound(
+            f"There is no pipeline version {shown(which)} that you may see.", near or "List the pipeline's versions."
+        )
 
     def _version(self, version_id: int) -> PipelineVersion | None:
         try:

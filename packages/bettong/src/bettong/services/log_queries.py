@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bettong.errors import BadInput, NotFound
-from bettong.logstore.sql import MAX_LOGS, MAX_QUERY_CHARS, NamedLog, logs_named
+from bettong.errors import BadInput
+from bettong.logstore.sql import EXAMPLE, MAX_LOGS, MAX_QUERY_CHARS, ONLY_SELECT, NamedLog, logs_named
 
 if TYPE_CHECKING:
     from typing import BinaryIO
@@ -35,18 +35,11 @@ class LogQueryService:
             raise BadInput(f"The query has {len(query)} characters.", f"Send at most {MAX_QUERY_CHARS}.")
         named = logs_named(query)
         if not named:
-            raise BadInput("The query names no log.", "Name a pipeline's: select count(*) from logs('pipeline-name').")
+            raise BadInput(f"{ONLY_SELECT}, and this query names no log.", EXAMPLE)
         if len(named) > MAX_LOGS:
             raise BadInput(f"The query names {len(named)} logs.", f"Name at most {MAX_LOGS}.")
         topics = [(name, valid, self._topic(principal, name, workspace_id, valid)) for name, valid in named]
         return self._sql.run(query, [NamedLog(*log) for log in topics])
 
     def _topic(self, principal: Principal, name: str, workspace_id: int | None, valid: bool) -> str:
-        try:
-            return self._logs.topic_name(principal, pipeline_name=name, workspace_id=workspace_id, failures=not valid)
-        except NotFound:
-            where = "" if workspace_id is None else " in this workspace"
-            raise NotFound(
-                f"There is no pipeline of a name that the query gives to logs(){where}.",
-                "List pipelines with list_pipelines(), and name the workspace of the one you mean.",
-            ) from None
+        return self._logs.topic_name(principal, pipeline_name=name, workspace_id=workspace_id, failures=not valid)

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from bettong.domain.logs import challengers_topic_of, topic_of
+from bettong.domain.near_names import offer, shown
 from bettong.errors import BadInput, NotFound
 
 if TYPE_CHECKING:
@@ -92,15 +93,20 @@ class LogService:
         return pipeline
 
     def _by_name(self, principal: Principal, name: str, workspace_id: int | None) -> Pipeline:
-        if workspace_id is not None:
-            found = self._pipelines.by_name(workspace_id, name) if principal.may_see(workspace_id) else None
-            if found is None:
-                raise _no_pipeline()
-            return found
+        if workspace_id is not None and principal.may_see(workspace_id):
+            found = self._pipelines.by_name(workspace_id, name)
+            if found is not None:
+                return found
         seen = self._pipelines.all(None if principal.is_admin else principal.workspace_ids)
-        named = [pipeline for pipeline in seen if pipeline.name == name]
+        there = [pipeline for pipeline in seen if workspace_id in (None, pipeline.workspace_id)]
+        named = [pipeline for pipeline in there if pipeline.name == name]
         if not named:
-            raise _no_pipeline()
+            where = "" if workspace_id is None else " in this workspace"
+            near = offer(name, sorted({pipeline.name for pipeline in there}))
+            raise NotFound(
+                f"There is no pipeline {shown(name)}{where} that you may see.",
+                f"{near} Look at list_pipelines(), also for the workspace of the one you mean.".lstrip(),
+            )
         if len(named) > 1:
             where = ", ".join(f"'{self._workspaces.get(p.workspace_id).name}' ({p.workspace_id})" for p in named)
             raise BadInput(f"Pipeline '{name}' is in several workspaces: {where}.", "Send its workspace_id too.")
