@@ -293,6 +293,7 @@ def test_a_killed_server_takes_the_process_along_and_the_next_one_goes_on(own: J
 
     assert (ended["state"], ended["attempts"]) == ("succeeded", 2)
     assert [(step, attempt) for step, attempt, _ in own.steps()] == [(0, 1), (1, 1), (2, 2), (3, 2), (4, 2), (5, 2)]
+    assert "Attempt 2 begins: the platform was restarted." in own.log(job_id)
     assert not alive(host)  # the deployment was found again and stopped at the end
     assert deployments_of_jobs(own) == []
 

@@ -47,13 +47,15 @@ class HeldAttempt:
     def __init__(self, job: Job) -> None:
         self.job = job
         self.cancel_asked = self.going_down = self.lost = False
+        self.why = "not begun"
         self.thread: Future[threading.Thread] = (
             Future()
         )  # the one that it runs in; of a lost attempt it has the same name
         self._end = threading.Event()
         self._ended = Ended(stopped=True)
 
-    def run(self) -> Ended:
+    def run(self, why: str = "") -> Ended:
+        self.why = why
         self.thread.set_result(threading.current_thread())
         assert self._end.wait(PATIENCE_S)
         return self._ended
@@ -292,6 +294,7 @@ def test_a_server_keeps_its_jobs_for_as_long_as_it_looks_after_them(
 def test_a_server_that_was_away_too_long_has_lost_its_job_to_another_and_keeps_nothing_more(
     server: Server, other: Server, jobs: SqlJobStore, watch: Watch, added: Callable[..., Job]
 ) -> None:
+    other.round()  # it was there before
     job = added()
     server.round()
 
@@ -302,9 +305,29 @@ def test_a_server_that_was_away_too_long_has_lost_its_job_to_another_and_keeps_n
     assert server.attempts[0].lost
     assert other.attempts[0].job.attempts == 2
     other.end(0, Ended(result={"rows": 6}))
+    assert other.attempts[0].why == "the server that ran it is away"
     assert jobs.get(job.id).state is JobState.SUCCEEDED
     server.queue.stop()  # which waits for the attempt
     assert server.deployments.stopped == [job.id]  # its own: the other server has another one
+
+
+def test_a_job_that_a_stopped_server_left_says_why_it_begins_again(
+    stores: Stores, watch: Watch, added: Callable[..., Job]
+) -> None:
+    added()
+    before, after = Server(stores, watch, "one"), Server(stores, watch, "one")
+    before.round()
+    before.queue.stop()
+
+    after.round()
+    after.end(0, Ended(error=Unavailable("It died.")))
+    watch.passed_s += LEASE_S
+    after.round()
+    after.end(1, Ended(result={}))
+    after.queue.stop()
+
+    assert before.attempts[0].why == ""
+    assert [each.why for each in after.attempts] == ["the platform was restarted", ""]  # the second has said its reason
 
 
 def test_a_server_that_sleeps_and_wakes_alone_goes_on_and_starts_nothing_twice(

@@ -99,12 +99,14 @@ class Attempt:
         self._refusal = why
         self._nudge.set()
 
-    def run(self) -> Ended:
-        """Returns how it ended. Its process is gone then; its deployment is not."""
+    def run(self, why: str = "") -> Ended:
+        """Returns how it ended. Its process is gone then; its deployment is not. `why` there is another attempt is said
+        in the job's log."""
         try:
             if self._stopping:
                 return Ended(stopped=True)
-            self._say(f"Attempt {self.job.attempts} begins.")
+            begins = f"Attempt {self.job.attempts} begins"
+            self._say(f"{begins}: {why}." if why else f"{begins}.")
             serving = self._deployment()
             if serving is None:
                 return Ended(stopped=True)

@@ -28,6 +28,7 @@ RENEW_EVERY_S = 10.0
 LOOK_EVERY_S = 1.0
 IDLE_LOOK_EVERY_S = 5.0  # jobs that another server let go of; ours wake us
 STOP_TIMEOUT_S = 15.0
+RESTARTED, TAKEN_OVER = "the platform was restarted", "the server that ran it is away"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +53,7 @@ class Attempting(Protocol):
     going_down: bool
     lost: bool
 
-    def run(self) -> Ended: ...
+    def run(self, why: str = "") -> Ended: ...
     def cancel(self) -> None: ...
     def go_down(self) -> None: ...
     def lose(self) -> None: ...
@@ -88,6 +89,8 @@ class JobQueue:
         self._server, self._standing, self._places, self._now_s = server, standing, places, now_s
         self._running: dict[str, Running] = {}
         self._failures: dict[str, int] = {}
+        self._found: set[str] = set()  # jobs that there were when it began
+        self._tried: set[str] = set()  # jobs that it has made an attempt at, of those that have not ended
         self._lock = threading.Lock()
         self._woken = threading.Event()
         self._begun = self._stopping = False
@@ -139,6 +142,7 @@ class JobQueue:
         if held := store.release(self._server):
             log.info("jobs_found_again count=%d", held)
         unended = [job.id for job in store.all(None, unended=True)]
+        self._found.update(unended)
         for label in self._deployments.stop_leftovers(unended):
             log.warning("stopped_leftover deployment=%s", label)
         self._begun = True
@@ -179,15 +183,23 @@ class JobQueue:
 
     def _begin_attempt(self, job: Job, now: float) -> None:
         attempt = self._attempt_at(job)
-        thread = threading.Thread(target=self._run, args=(attempt,), name=f"bettong-job-{job.id[:8]}", daemon=True)
+        why = self._why_again(job)
+        self._tried.add(job.id)
+        thread = threading.Thread(target=self._run, args=(attempt, why), name=f"bettong-job-{job.id[:8]}", daemon=True)
         with self._lock:
             self._running[job.id] = Running(attempt, thread, now + RENEW_EVERY_S)
         log.info("job_starts job=%s kind=%s attempt=%d", job.id, job.kind, job.attempts)
         thread.start()
 
-    def _run(self, attempt: Attempting) -> None:
+    def _why_again(self, job: Job) -> str:
+        """Why a job is attempted again by a server that has not said so itself; "" where it has."""
+        if job.attempts == 1 or job.id in self._tried:
+            return ""
+        return RESTARTED if job.id in self._found else TAKEN_OVER
+
+    def _run(self, attempt: Attempting, why: str) -> None:
         try:
-            ended = attempt.run()
+            ended = attempt.run(why)
             job = attempt.job
             if attempt.lost:
                 if not attempt.going_down:
@@ -212,6 +224,7 @@ class JobQueue:
 
     def _finish(self, job: Job, end: Finish) -> None:
         self._failures.pop(job.id, None)
+        self._tried.discard(job.id)
         self._stop_deployment(job)
         words = {JobState.SUCCEEDED: "It is done.", JobState.CANCELLED: "It was cancelled."}
         error = shortened(end.error)
