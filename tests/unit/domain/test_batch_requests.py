@@ -15,7 +15,7 @@ from bettong.errors import BadInput
 
 FORECAST = columns(
     {"count": pa.list_(pa.int32()), "shop": pa.string()},
-    {"forecast": pa.list_(pa.int32()), "weekly_average": pa.float32()},
+    {"forecast": pa.list_(pa.int32()), "weekly_average": pa.float32(), "pair": pa.list_(pa.int32(), 2)},
     ("customer",),
 )
 
@@ -63,6 +63,7 @@ def test_outputs_are_all_of_the_answer_unless_some_are_named() -> None:
     assert outputs_of(batch_request(FORECAST)) == {
         "forecast": ("out.forecast", None),
         "weekly_average": ("out.weekly_average", None),
+        "pair": ("out.pair", None),
     }
     picked = batch_request(
         FORECAST, outputs={"next": "forecast[0]", "n": "anomaly.count", "mean": "out.weekly_average"}
@@ -80,6 +81,7 @@ def test_outputs_are_all_of_the_answer_unless_some_are_named() -> None:
         ({"outputs": {"x": "forecats"}}, "no column 'forecats'. They have: forecast, weekly_average"),
         ({"outputs": {"x": "weekly_average[0]"}}, "is float, no list"),
         ({"outputs": {}}, "name no column"),
+        ({"outputs": {"x": "pair[2]"}}, r"never has: it is a list of 2\. .* the last is 'pair\[1\]'"),
         ({"keys": ["forecast"]}, "two columns 'forecast'"),
         ({"keys": ["job_id"], "lineage": True}, "two columns 'job_id'"),
         ({"keys": ["id", "id"]}, "names a column twice"),

@@ -155,6 +155,17 @@ def test_items_of_lists_of_each_kind_null_where_there_is_none() -> None:
     assert list_item(ragged.slice(0, 0), 0).to_pylist() == []
 
 
+def test_a_row_whose_list_is_too_short_for_an_item_is_named_and_one_without_a_list_is_not() -> None:
+    source = rows_of({"x": [1.0, 2.0, 3.0]})
+    plan = plan_of(
+        {"x": pa.float64()}, source, {"week": pa.list_(pa.int32())}, outputs={"b": "week[1]", "c": "week[2]"}
+    )
+    answer = pa.table({"out.week": pa.array([[5, 6, 7], [5], None], pa.list_(pa.int32()))})
+
+    assert plan.short(answer) == {1: "Output 'b' is 'week[1]', and the list of this row has no such item."}
+    assert plan.short(answer.slice(1, 1)) == {0: "Output 'b' is 'week[1]', and the list of this row has no such item."}
+
+
 def test_times_of_nanoseconds_are_keys_too() -> None:
     at = pa.array([1_700_000_000_000_000_001, None], pa.timestamp("ns"))
 

@@ -167,7 +167,7 @@ def picked(of: str, gives: pa.Schema) -> tuple[str, int | None]:
     """The column of an answer that a name stands for, and the item of its lists, None for all of it.
 
     Raises:
-        BadInput: answers have no such column, or one that is no list.
+        BadInput: answers have no such column, or one that is no list, or a list of fixed size without that item.
     """
     name, bracket, rest = of.rpartition("[")
     item: int | None = None
@@ -179,10 +179,14 @@ def picked(of: str, gives: pa.Schema) -> tuple[str, int | None]:
     if column is None:
         there = ", ".join(found.removeprefix("out.") for found in gives.names if not found.startswith(("in.", "time")))
         raise BadInput(f"Answers have no column '{name}'.", f"They have: {there}. Name these in outputs.")
-    if item is not None and not hasattr(gives.field(column).type, "value_type"):
+    kind: Any = gives.field(column).type
+    if item is not None and not hasattr(kind, "value_type"):
+        raise BadInput(f"'{of}' picks an item, and column '{name}' is {kind}, no list.", f"Write '{name}'.")
+    size = getattr(kind, "list_size", None)
+    if item is not None and size is not None and item >= size:
         raise BadInput(
-            f"'{of}' picks an item, and column '{name}' is {gives.field(column).type}, no list.",
-            f"Write '{name}'.",
+            f"'{of}' picks an item that column '{name}' never has: it is a list of {size}.",
+            f"Items are counted from 0: the last is '{name}[{size - 1}]'." if size else "Name another column.",
         )
     return column, item
 

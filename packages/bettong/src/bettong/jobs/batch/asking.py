@@ -42,7 +42,8 @@ class Answered:
         at: their numbers in the source.
         first, end: where the piece begins and ends there.
         rejects: in the order of their rows.
-        whole: whether each row of the piece is here; not when the limit of rejects was passed meanwhile.
+        whole: whether each row of the piece is here; not when the limit of rejects was passed meanwhile, or the
+            job is to stop.
     """
 
     rows: pa.RecordBatch
@@ -54,12 +55,18 @@ class Answered:
 
 
 class Asking:
-    """Asks the pipeline, at most `lanes` times at once."""
+    """Asks the pipeline, at most `lanes` times at once, and nothing more once `stopped` says so."""
 
     def __init__(
-        self, infer: Callable[[pa.Table], pa.Table], plan: ColumnPlan, pace: Pace, limit: Limit, lanes: int
+        self,
+        infer: Callable[[pa.Table], pa.Table],
+        plan: ColumnPlan,
+        pace: Pace,
+        limit: Limit,
+        lanes: int,
+        stopped: Callable[[], bool] = lambda: False,
     ) -> None:
-        self._infer, self._plan, self._pace, self._limit = infer, plan, pace, limit
+        self._infer, self._plan, self._pace, self._limit, self._stopped = infer, plan, pace, limit, stopped
         self._lanes = max(1, lanes)
         self._turns = threading.BoundedSemaphore(self._lanes)
         self._given_up = threading.Event()
@@ -75,7 +82,7 @@ class Asking:
             def read() -> None:
                 try:
                     for piece in pieces:
-                        if self._limit.passed or not ahead.put(pool.submit(self._ask, piece)):
+                        if self._ends or not ahead.put(pool.submit(self._ask, piece)):
                             break
                 except BaseException as failed:
                     ahead.put(failed)
@@ -106,19 +113,36 @@ class Asking:
                 keys = tuples(asked.keys.slice(start, 1).columns, 1)[0]
                 rejects.append(Reject(int(asked.at[start]), keys, refused))
                 continue
-            parts.append(self._plan.written(asked.keys.slice(start, answer.num_rows), answer))
-            kept.append(asked.at[start : start + answer.num_rows])
+            answered, at = asked.keys.slice(start, answer.num_rows), asked.at[start : start + answer.num_rows]
+            if short := self._plan.short(answer):
+                keys_of_short = tuples(answered.take(pa.array(list(short), pa.int64())).columns, len(short))
+                self._limit.found(len(short))
+                rejects += [
+                    Reject(int(at[row]), keys, reason)
+                    for (row, reason), keys in zip(short.items(), keys_of_short, strict=True)
+                ]
+                places = np.delete(np.arange(len(at), dtype=np.int64), list(short))
+                answered, answer, at = answered.take(pa.array(places)), answer.take(pa.array(places)), at[places]
+            parts.append(self._plan.written(answered, answer))
+            kept.append(at)
         rejects.sort(key=lambda reject: reject.row)
         at = np.concatenate(kept) if kept else np.empty(0, np.int64)
         whole = len(at) + len(rejects) == piece.rows.num_rows
         return Answered(_joined(parts, self._plan.target), at, piece.first, piece.end, rejects, whole)
 
+    @property
+    def _ends(self) -> bool:
+        """Whether nothing more is to be asked."""
+        return self._given_up.is_set() or self._limit.passed or self._stopped()
+
     def _halved(self, asked: Asked, start: int, rows: int) -> Iterator[tuple[int, pa.Table | None, str]]:
         """(first row, answer, "") for rows that were answered, (row, None, reason) for one that cannot be."""
-        if not rows or self._given_up.is_set() or self._limit.passed:
+        if not rows or self._ends:
             return
         try:
             with self._turns:
+                if self._ends:  # by now: others were asked meanwhile
+                    return
                 began = time.perf_counter()
                 answer = self._infer(asked.rows.slice(start, rows))
                 self._pace.learn(rows, time.perf_counter() - began)

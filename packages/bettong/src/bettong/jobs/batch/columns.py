@@ -110,12 +110,26 @@ class ColumnPlan:
         """The rows of the target for rows with these keys and this answer."""
         columns: list[Any] = list(keys.columns)
         for of, item in self._outputs.values():
-            column: Any = answer.column(of).combine_chunks()
-            if isinstance(column, pa.ChunkedArray):
-                column = column.chunk(0)
+            column = _one_array(answer.column(of))
             columns.append(_exactly(column if item is None else list_item(column, item), self.target, len(columns)))
         columns += [pa.repeat(pa.scalar(value), answer.num_rows) for value in self._lineage.values()]
         return pa.RecordBatch.from_arrays(columns, schema=self.target)
+
+    def short(self, answer: pa.Table) -> dict[int, str]:
+        """The rows of an answer whose lists are too short for an item that the target is to have: the reason. Of a list
+        that is null every item is null."""
+        faults: dict[int, str] = {}
+        for name, (of, item) in self._outputs.items():
+            if item is None:
+                continue
+            column = _one_array(answer.column(of))
+            lacking = _places(column)[1] <= item
+            if column.null_count:
+                lacking &= column.is_valid().to_numpy(zero_copy_only=False)
+            for row in np.flatnonzero(lacking).tolist():
+                of_list = f"'{of.removeprefix('out.')}[{item}]'"
+                faults.setdefault(row, f"Output '{name}' is {of_list}, and the list of this row has no such item.")
+        return dict(sorted(faults.items()))
 
     def _keys_of(self, rows: pa.RecordBatch, at: list[int]) -> list[tuple[Any, ...]]:
         places = pa.array(at, pa.int64())
@@ -148,17 +162,25 @@ def list_item(column: Any, item: int) -> Any:
     """One item of each list, null where a list is shorter."""
     if not len(column):
         return pa.array([], column.type.value_type)
-    if types.is_fixed_size_list(column.type):
-        size = column.type.list_size
-        starts = (np.arange(len(column), dtype=np.int64) + column.offset) * size
-        sizes = np.full(len(column), size)
-    else:
-        offsets = column.offsets.to_numpy()
-        starts, sizes = offsets[:-1].astype(np.int64), np.diff(offsets)
+    starts, sizes = _places(column)
     there = sizes > item
     if column.null_count:
         there &= column.is_valid().to_numpy(zero_copy_only=False)
     return column.values.take(pa.array(np.where(there, starts + item, 0), mask=~there))
+
+
+def _places(column: Any) -> tuple[Any, Any]:
+    """Where the items of each list begin among all of them, and how many there are."""
+    if types.is_fixed_size_list(column.type):
+        size = column.type.list_size
+        return (np.arange(len(column), dtype=np.int64) + column.offset) * size, np.full(len(column), size)
+    offsets = column.offsets.to_numpy()
+    return offsets[:-1].astype(np.int64), np.diff(offsets)
+
+
+def _one_array(column: Any) -> Any:
+    whole = column.combine_chunks()
+    return whole.chunk(0) if isinstance(whole, pa.ChunkedArray) else whole
 
 
 def _in_microseconds(column: Any) -> Any:
