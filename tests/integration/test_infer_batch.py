@@ -286,6 +286,39 @@ def test_an_output_that_the_table_does_not_take_is_named_before_the_first_row(
     assert read(work, "sink", "select count(*) as n from answers") == [{"n": 1}]
 
 
+WEEK = columns({"x": pa.int64()}, {"week": pa.list_(pa.int32())})
+
+
+def weeks(rows: pa.Table) -> pa.Table:
+    """A list as long as the row's number says."""
+    lists: list[Any] = [list(range(x)) for x in rows["x"].to_pylist()]
+    return pa.table({"out.week": pa.array(lists, pa.list_(pa.int32()))})
+
+
+def test_a_row_without_the_item_that_is_picked_is_a_reject_and_no_null(
+    tmp_path: Path, database: Callable[[str], End]
+) -> None:
+    work = work_double(batch_request(WEEK, outputs={"third": "week[2]"}), database("a"), database("b"), weeks, tmp_path)
+    put(work, "source", "rows", numbers(5))
+
+    result = infer_batch(work)
+
+    assert read(work, "sink", "select id, third from answers order by id") == [{"id": n, "third": 2} for n in (2, 3, 4)]
+    assert (result["rows_written"], result["rows_rejected"]) == (3, 2)
+    reason = "Output 'third' is 'week[2]', and the list of this row has no such item."
+    assert [(row["row"], row["key.id"], row["reason"]) for row in work.rejects()] == [(0, 0, reason), (1, 1, reason)]
+
+
+def test_an_item_that_no_row_has_fails_the_job(tmp_path: Path, database: Callable[[str], End]) -> None:
+    work = work_double(batch_request(WEEK, outputs={"a": "week[9]"}), database("a"), database("b"), weeks, tmp_path)
+    put(work, "source", "rows", numbers(5))
+
+    with pytest.raises(BadInput, match=r"All 5 rows were rejected\. The first, id=0: Output 'a' is 'week\[9\]'"):
+        infer_batch(work)
+
+    assert read(work, "sink", "select count(*) as n from answers") == [{"n": 0}]
+
+
 def test_lists_and_their_items_are_written(tmp_path: Path, database: Callable[[str], End]) -> None:
     lists = columns({"x": pa.int64()}, {"week": pa.list_(pa.int32())})
 
@@ -470,6 +503,28 @@ def test_a_failure_ends_every_thread_and_what_came_before_is_kept(
     assert 0 < len(kept) < 1_500
     infer_batch(work.again(infer_rows=plus(10)))
     assert read(work, "sink", "select id, y from answers order by id") == expected()
+
+
+def test_a_job_is_stopped_between_requests_not_only_between_batches(
+    tmp_path: Path, database: Callable[[str], End]
+) -> None:
+    never = plus(10, refuses=lambda row: "never")  # so that every batch is halved, down to single rows
+    work = work_double(
+        batch_request(PLUS),
+        database("a"),
+        database("b"),
+        never,
+        tmp_path,
+        lanes=1,
+        stop=lambda work: len(work.asked) > 2,
+    )
+    put(work, "source", "rows", numbers())
+
+    result = infer_batch(work)
+
+    assert work.asked == [4, 2, 1]
+    assert (result["rows_read"], result["rows_written"], result["rows_rejected"]) == (0, 0, 0)
+    assert work.rejects() == []
 
 
 # --- killed ---------------------------------------------------------------------------------------------------------

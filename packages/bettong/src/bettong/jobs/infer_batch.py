@@ -93,7 +93,8 @@ class _Attempt:
                 request.keys if self._ordered else (),
                 first.rows,
             )
-            with Asking(work.infer, plan, pace, limit, work.lanes).answers(cut) as answers:
+            asking = Asking(work.infer, plan, pace, limit, work.lanes, lambda: work.cancelled)
+            with asking.answers(cut) as answers:
                 self._write(writer, self._in_turn(answers, writer, limit), plan.target)
         return self._ended(writer.position, files)
 
@@ -117,6 +118,8 @@ class _Attempt:
             if answered.whole:
                 yield answered
                 continue
+            if self._work.cancelled:  # of this piece nothing is kept: the next attempt begins with it
+                return
             writer.given_up(answered)
             with suppress(BettongError):  # of the pieces that were under way there is nothing more to tell
                 for left in answers:
