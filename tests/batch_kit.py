@@ -54,6 +54,7 @@ class WorkDouble:
     lanes: int = 2
     most_bytes: int = 0
     lineage: Mapping[str, str] = field(default_factory=lambda: dict(LINEAGE))
+    titles: Mapping[str, str] = field(default_factory=dict)
     said: list[str] = field(default_factory=list)
     told: list[tuple[Mapping[str, Any], str | None]] = field(default_factory=list)
     asked: list[int] = field(default_factory=list)
@@ -66,6 +67,9 @@ class WorkDouble:
     def source(self, role: str, needed: Capability) -> AbstractContextManager[Source]:
         end = self.ends[role]
         return Opening(end.kind, Registry().driver(end.kind), end.details, self.reach, 30).source(needed)
+
+    def renew(self) -> None:
+        raise NotImplementedError("a batch inference opens a connection once")
 
     def infer(self, rows: pa.Table) -> pa.Table:
         self.asked.append(rows.num_rows)

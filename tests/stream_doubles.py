@@ -33,6 +33,7 @@ _ANSWERED: dict[str, pa.DataType] = {
 }
 DOUBLES = pa.schema(_ANSWERED)
 JOB, VERSION = "a1b2c3d4-job", "9f8e-version"
+TITLES = {"source": "BROKER 'one'", "sink": "BROKER 'two'", "dead_letter": "BROKER 'three'"}
 
 
 class Killed(BaseException):
@@ -172,6 +173,8 @@ class StreamWork:
     position: str | None = None
     job_id: str = JOB
     lineage: Mapping[str, str] = field(default_factory=lambda: {"job_id": JOB, "pipeline_version": VERSION})
+    titles: Mapping[str, str] = field(default_factory=lambda: dict(TITLES))
+    renewed: int = 0  # how often the details were read again
     asked: list[pa.Table] = field(default_factory=list)
     progress: list[Mapping[str, Any]] = field(default_factory=list)
     positions: list[str] = field(default_factory=list)
@@ -193,6 +196,9 @@ class StreamWork:
             return
         with self.broker.open() as source:
             yield source
+
+    def renew(self) -> None:
+        self.renewed += 1
 
     def infer(self, rows: pa.Table) -> pa.Table:
         self.asked.append(rows)

@@ -188,10 +188,12 @@ def test_the_page_about_streams_leads_to_predictions(
     examples = BLOCK.findall(PAGE.read_text())
     assert len(examples) == 2
     (tmp_path / "redis.json").write_text(json.dumps(redis.details))
+    monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {"__name__": "docs"}
     for text in examples:
         exec(compile(text, str(PAGE), "exec"), names)
+    assert not (tmp_path / "redis.json").exists()
 
 
 def test_what_cannot_work_is_told_at_once_or_as_the_jobs_error(
@@ -206,8 +208,43 @@ def test_what_cannot_work_is_told_at_once_or_as_the_jobs_error(
         pipeline.infer_stream(broker, orders, files, "y")
     with pytest.raises(WallarooAPIError, match="sink is the source's own topic"):
         pipeline.infer_stream(broker, orders, broker, orders)
-    with pytest.raises(JobError, match="no stream 'not-there'"):
+    with pytest.raises(WallarooAPIError, match="sink is a topic, which has no mode"):
+        pipeline.infer_stream(broker, orders, broker, "y", mode="upsert")
+    with pytest.raises(JobError, match=rf"REDIS '{broker.name()}' \(source\): Redis has no stream 'not-there'"):
         pipeline.infer_stream(broker, "not-there", broker, "y").wait(120)
+
+
+def test_a_stream_survives_that_the_password_of_its_broker_is_changed_before_its_connection(
+    wl: wallaroo.Client, pipeline: Pipeline
+) -> None:
+    with running_redis() as server:
+        details = {**server.details, "redeliver_after_s": 3}
+        broker = wl.create_connection(f"rotated-{uuid4().hex[:8]}", "REDIS", details)
+        server.make("orders")
+        send(broker, "orders", [1.0, 2.0])
+        job = pipeline.infer_stream(broker, "orders", broker, "predictions", keep=["id", "idd"])
+        eventually(lambda: counts(job, "messages_in", 2), "the first messages are answered")
+
+        with server.client() as client:
+            client.config_set("requirepass", "another one")
+            client.client_kill_filter(_type="normal", skipme=True)
+        eventually(lambda: "which refuses the login" in repr(job), "the stream says what it waits for")
+        shown = repr(job)
+        broker.rotate({**details, "password": "another one"})
+        send(broker, "orders", [3.0])
+        eventually(lambda: counts(job, "messages_in", 3), "the stream goes on by itself")
+        job.cancel().wait()
+        made = made_in(broker, "predictions")
+
+    waits = rf"waiting for REDIS '{broker.name()}' \((source|sink)\), which refuses the login, since [\d:]{{8}} UTC"
+    assert re.search(waits, shown)
+    assert " waiting" not in shown.replace(" waiting for", "")
+    assert (job.state(), job.attempts()) == ("cancelled", 1)
+    assert [value["id"] for value, _ in made] == [1, 2, 3]
+    said = "\n".join(job.logs())
+    assert "Rotate the Connection" in said
+    assert "keep names 'idd', which no message so far has" in said
+    assert "another one" not in said
 
 
 def test_a_server_that_is_killed_goes_on_with_its_streams_when_it_is_back(

@@ -78,6 +78,10 @@ def is_done_later(work):
     time.sleep(work.request["seconds"])
     return {"rows": 1}
 
+def renews(work):
+    work.renew()
+    return {"heard": work._renewed.is_set(), "titles": work.titles}
+
 def chatters(work):
     for n in range(20):
         work.say(f"line {n}")
@@ -131,6 +135,9 @@ class Jobs:
 
     def equipment(self, job: Job) -> dict[str, Any]:
         return self.connections
+
+    def titles(self, job: Job) -> dict[str, str]:
+        return {role: kind for role, (kind, _) in self.connections.items()}
 
     def model_versions(self, job: Job) -> str:
         return "v-1"
@@ -411,3 +418,12 @@ def test_a_deployment_that_is_gone_is_brought_up_again(bench: Bench, monkeypatch
     running.attempt.cancel()
 
     assert running.ended().result == {"rows": 1}
+
+
+def test_a_kind_has_its_connections_read_again_with_credentials_of_their_own(bench: Bench) -> None:
+    bench.lender = Lender(lasts_s=1_000.0)
+
+    ended = bench.attempt("renews").run()
+
+    assert ended.result == {"heard": True, "titles": {"source": "SQLITE"}}
+    assert bench.lender.given_back == ["a-lease", "a-lease"]

@@ -6,6 +6,7 @@ import json
 import sqlite3
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -178,7 +179,7 @@ def test_a_broker_that_is_restarted_under_a_job_costs_no_message(kind: str, tmp_
             until(lambda: len(work.answered) >= 200)
             if isinstance(server, RabbitMqServer):
                 server.kill()
-        until(lambda: any(line.startswith("Waiting: ") for line in work.lines))
+        until(lambda: any(line.startswith("Waiting, up to 10 min: ") for line in work.lines))
         with started(kind, folder, server.port):
             sent(broker, source, 100, start=200)
             totals = running.result(120)
@@ -187,6 +188,33 @@ def test_a_broker_that_is_restarted_under_a_job_costs_no_message(kind: str, tmp_
     assert set(ids(made)) == set(range(300))
     assert len(made) - 300 <= totals["repeated"]
     assert any(line.startswith("Going on after ") for line in work.lines)
+
+
+@pytest.mark.service
+def test_a_password_that_is_changed_at_the_broker_costs_no_message(tmp_path: Path) -> None:
+    with running_redis() as server, ThreadPoolExecutor(1) as pool, ExitStack() as ending:
+        broker = redis_as_broker(server)
+        source, sink = broker.topic(groups=("g",)), broker.topic()
+        sent(broker, source, 100)
+        work = work_of(an_attempt(broker, tmp_path, source, sink, enough=200))
+        ending.callback(setattr, work, "enough", 1)  # whatever fails here, it does not wait for more
+        running = pool.submit(infer_stream, work)
+        until(lambda: len(work.answered) >= 100)
+        with server.client() as client:
+            client.config_set("requirepass", "another one")
+            client.client_kill_filter(_type="normal", skipme=True)
+        until(lambda: any("Redis refused the login. Rotate the Connection" in line for line in work.lines))
+        told = work.progress[-1]
+        rotated = replace(broker, details={**broker.details, "password": "another one"})
+        sent(rotated, source, 100, start=100)
+        work.details = rotated.details
+        totals = running.result(120)
+        made = all_of(rotated, sink, 200)
+
+    assert (told["waiting_for"]["login_refused"], told["lag"]) == (True, None)
+    assert set(ids(made)) == set(range(200))
+    assert len(made) - 200 <= totals["repeated"]
+    assert work.renewed > 0
 
 
 @contextmanager

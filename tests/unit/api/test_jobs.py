@@ -232,6 +232,7 @@ def test_a_job_has_the_rights_that_its_maker_has_when_it_runs(api: Api, platform
     jobs = platform.services.jobs
 
     assert jobs.equipment(job) == {role: ("memory", DETAILS) for role in ("source", "sink")}
+    assert jobs.titles(job) == {role: "memory 'warehouse'" for role in ("source", "sink")}
     api.ok("bob", "/v1/api/connections/remove_from_workspace", link)
     with pytest.raises(NotFound, match=r"as its source was deleted, or is no longer linked .* Link it again"):
         jobs.equipment(job)

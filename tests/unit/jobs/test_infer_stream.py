@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import sqlite3
 from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +26,7 @@ from stream_doubles import (
 )
 
 from bettong.domain.batch_requests import Columns
-from bettong.errors import BadInput, ModelFailed, NotFound, TooLarge, Unavailable
+from bettong.errors import BadInput, LoginRefused, ModelFailed, NotFound, TooLarge, Unavailable
 from bettong.jobs.infer_stream import LAG_EVERY_S, Stream
 from bettong.jobs.stream.outage import LONGEST_AT_FIRST_S, LONGEST_S
 from bettong.services.job_files import rows_of
@@ -376,7 +377,10 @@ def test_a_broker_that_goes_away_for_a_while_is_waited_for(call: str, broker: Br
     assert len(answered) == 100 or call == "produced predictions"  # nobody could know whether they had arrived
     assert totals["predictions_out"] == 100
     assert broker.clock.now_s >= gone_until
-    assert [line.partition(":")[0] for line in work.lines if line.startswith("Waiting")] == ["Waiting"]
+    side = "BROKER 'one' (source)" if call in ("consume", "commit") else "BROKER 'two' (sink)"
+    waits = [line for line in work.lines if line.startswith("Waiting")]
+    assert waits[-1] == f"Waiting, up to 10 min: {side}: The broker does not answer."
+    assert len(waits) == (2 if call == "open" else 1)
     assert any(line.startswith("Going on after") for line in work.lines)
 
 
@@ -445,8 +449,125 @@ def test_a_model_that_is_down_costs_no_message(broker: Broker, a_job: Any) -> No
     }
 
 
+def refuses_the_login(broker: Broker, call: str, until: Callable[[], bool]) -> None:
+    """Have this call refused once something was answered, as long as `until` does not hold."""
+
+    def before(which: str) -> None:
+        if which == call and broker.topics["predictions"] and not until():
+            raise LoginRefused("Broker refused the login.", "Check user and password.")
+
+    broker.before = before
+
+
+@pytest.mark.parametrize(
+    ("call", "side"),
+    [
+        ("consume", "BROKER 'one' (source)"),
+        ("produce predictions", "BROKER 'two' (sink)"),
+        ("produce failed", "BROKER 'three' (dead letters)"),
+    ],
+)
+def test_a_password_that_was_changed_is_waited_for_and_no_message_blamed(
+    call: str, side: str, broker: Broker, a_job: Any
+) -> None:
+    broker.at_once = 10
+    broker.send("orders", *({"x": n} for n in range(20)), b"not json", *({"x": n} for n in range(20, 40)))
+    work = a_job({"dead_letter": DEAD})
+    refuses_the_login(broker, call, until=lambda: work.renewed >= 5)
+
+    totals = run(work)
+
+    assert [value["out"]["y"] for value in broker.values("predictions")] == [2.0 * n for n in range(40)]
+    assert (totals["dead_lettered"], totals["messages_in"]) == (1, 41)
+    assert work.renewed == 5
+    (wait,) = (line for line in work.lines if line.startswith("Waiting"))
+    assert wait.startswith(f"Waiting, up to 10 min: {side}: Broker refused the login. Rotate the Connection")
+    waiting = next(told for told in work.progress if told["waiting_for"])
+    assert waiting["waiting_for"].items() >= {"what": side, "login_refused": True}.items()
+    assert waiting["lag"] is None
+    assert work.progress[-1]["waiting_for"] is None
+
+
+def test_a_password_that_stays_wrong_fails_the_job_in_the_end_and_says_what_to_do(broker: Broker, a_job: Any) -> None:
+    broker.send("orders", {"x": 1})
+    began_s = broker.clock.now_s
+    refuses_the_login(broker, "consume", until=lambda: False)
+
+    with pytest.raises(LoginRefused, match=r"BROKER 'one' \(source\): Broker refused the login.*for 10 min") as told:
+        run(a_job(until=lambda: False))
+
+    assert LONGEST_S <= broker.clock.now_s - began_s < LONGEST_S + 60
+    assert told.value.next_step == ("Rotate the Connection, then start the stream again: it goes on where it stopped.")
+
+
+def test_the_next_attempt_of_a_stream_that_worked_waits_for_its_password_as_well(broker: Broker, a_job: Any) -> None:
+    broker.send("orders", {"x": 1})
+    run(a_job())
+    broker.send("orders", {"x": 2})
+    work = a_job(attempt=2)
+    refuses_the_login(broker, "open", until=lambda: work.renewed >= 3)
+
+    assert run(work)["predictions_out"] == 2
+
+
+def test_a_password_that_never_was_right_fails_the_job_at_once(broker: Broker, a_job: Any) -> None:
+    broker.send("orders", {"x": 1})
+    began_s = broker.clock.now_s
+
+    def before(which: str) -> None:
+        raise LoginRefused("Broker refused the login.", "Check user and password.")
+
+    broker.before = before
+
+    with pytest.raises(LoginRefused, match=r"BROKER 'two' \(sink\): Broker refused the login\. Check user"):
+        run(a_job())
+    assert broker.clock.now_s == began_s
+
+
+def test_while_a_broker_is_away_it_is_told_which_one_and_since_when(broker: Broker, a_job: Any) -> None:
+    broker.at_once = 1
+    broker.send("orders", {"x": 1}, {"x": 2})
+    broker.before = fails_at("consume", 1, away())
+    work = a_job()
+
+    run(work)
+
+    waiting = [told for told in work.progress if told["waiting_for"]]
+    assert {told["waiting_for"]["what"] for told in waiting} == {"BROKER 'one' (source)"}
+    assert datetime.now(UTC) - datetime.fromisoformat(waiting[0]["waiting_for"]["since"]) < timedelta(minutes=1)
+    assert {told["lag"] for told in waiting} == {None}
+    assert (work.progress[-1]["waiting_for"], work.progress[-1]["lag"]) == (None, 0)
+
+
+def test_a_field_to_keep_that_no_message_has_is_told_once(broker: Broker, a_job: Any) -> None:
+    broker.at_once = 1
+    broker.send("orders", b"not json", {"x": 1, "id": 1}, {"x": 2, "id": 2, "shop": 3}, {"x": 3})
+    work = a_job({"keep": ["idd", "id", "shops"]})
+
+    run(work)
+
+    (told,) = (line for line in work.lines if line.startswith("keep names"))
+    assert told == ("keep names 'idd', 'shops', which no message so far has: null in the predictions. One has: x, id.")
+
+
+def test_it_is_told_where_messages_without_an_answer_went_and_why_the_last_one_has_none(
+    broker: Broker, a_job: Any
+) -> None:
+    broker.send("orders", {"x": 1}, b"not json")
+    first = a_job({"dead_letter": DEAD})
+    run(first)
+    broker.send("orders", {"x": 2})
+    second = a_job({"dead_letter": DEAD}, attempt=2)
+    run(second)
+
+    for work in (first, second):
+        told = work.progress[-1]
+        assert (told["dead_letter"], told["dead_lettered"]) == ("failed", 1)
+        assert "neither JSON nor Arrow" in told["last_reason"]
+
+
 def test_a_topic_that_is_not_there_fails_the_job(a_job: Any) -> None:
-    with pytest.raises(NotFound, match="no topic 'orders'"):
+    with pytest.raises(NotFound, match=r"^BROKER 'one' \(source\): There is no topic 'orders'"):
         run(a_job(until=lambda: False))
 
 

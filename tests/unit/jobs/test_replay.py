@@ -113,6 +113,7 @@ class WorkDouble:
     asked: list[int] = field(default_factory=list)  # rows of each request
     columns: set[tuple[str, ...]] = field(default_factory=set)
     reported: list[Mapping[str, Any]] = field(default_factory=list)
+    titles: Mapping[str, str] = field(default_factory=dict)
     said: list[str] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -121,6 +122,9 @@ class WorkDouble:
         return self.cancel_after is not None and len(self.asked) >= self.cancel_after
 
     def source(self, role: str, needed: Capability) -> AbstractContextManager[Source]:
+        raise AssertionError("A replay opens no connection.")
+
+    def renew(self) -> None:
         raise AssertionError("A replay opens no connection.")
 
     def infer(self, rows: pa.Table) -> pa.Table:

@@ -10,6 +10,7 @@ class BettongError(Exception):
 
     BettongError
     ├─ BadInput             the caller can fix the request
+    │  ├─ LoginRefused      a source does not take this login, perhaps since its password was changed
     │  ├─ TooLarge          more bytes or rows than a limit allows
     │  └─ UnsupportedFormat a content type or framework this release does not know
     ├─ Unauthenticated      nobody we know: no token, or one that does not hold
@@ -34,6 +35,10 @@ class BettongError(Exception):
 
 class BadInput(BettongError):
     code = "bad_input"
+
+
+class LoginRefused(BadInput):
+    """To callers a BadInput like others; whoever has been let in before may wait for a new password."""
 
 
 class TooLarge(BadInput):

@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from bettong.drivers import sql_errors
-from bettong.errors import BadInput, BettongError, NotFound, Unavailable
+from bettong.errors import BadInput, BettongError, LoginRefused, NotFound, Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -92,7 +92,7 @@ def no_connection(failed: BaseException, query: str) -> BettongError:
         if words in text:
             return _CODES[code]("")
     if "FATAL" in text:
-        return BadInput(f"{KIND} refused the login.", "Check user, password and database.")
+        return LoginRefused(f"{KIND} refused the login.", "Check user, password and database.")
     return sql_errors.broken(KIND)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 
-from bettong.errors import BadInput, BettongError, DeadlineExceeded, NotFound, Unavailable
+from bettong.errors import BadInput, BettongError, DeadlineExceeded, LoginRefused, NotFound, Unavailable
 
 _QUOTED = re.compile(r"""["'`]([^\W\d][\w$.]*)["'`]|: ([^\W\d][\w$.]*)$|name:? ([^\W\d][\w$.]*)""", re.MULTILINE)
 
@@ -20,7 +20,7 @@ def named(text: str, query: str) -> str:
 
 
 def no_login(kind: str) -> BettongError:
-    return BadInput(f"{kind} refused the login.", "Check user and password, and that this user may come from here.")
+    return LoginRefused(f"{kind} refused the login.", "Check user and password, and that this user may come from here.")
 
 
 def no_database(kind: str) -> BettongError:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -71,6 +70,7 @@ class Attempt:
         self.going_down = False
         self.lost = False  # another server has the job, or it ended
         self._refusal: BettongError | None = None
+        self._loan: Loan
         self._nudge = threading.Event()
         self._progress: dict[str, Any] | None = None
         self._position: str | None = None
@@ -110,14 +110,17 @@ class Attempt:
             serving = self._deployment()
             if serving is None:
                 return Ended(stopped=True)
-            with closing(self._means.drivers.loan()) as loan:
-                with_words = self._words(serving, loan)
+            self._loan = self._means.drivers.loan()
+            try:
+                with_words = self._words(serving)
                 child = JobProcess(self._means.drivers.environment)
                 try:
                     child.tell(with_words)
-                    return self._unless_run_out(loan, self._follow(child, loan))
+                    return self._unless_run_out(self._follow(child))
                 finally:
                     child.end()
+            finally:
+                self._loan.close()
         except BettongError as error:
             return Ended(error=error, advanced=self._advanced)
         except Exception as unexpected:
@@ -151,7 +154,7 @@ class Attempt:
             pause_s = min(pause_s * 1.5, LOOK_SLOWEST_S)
         return serving
 
-    def _words(self, serving: Serving, loan: Loan) -> dict[str, Any]:
+    def _words(self, serving: Serving) -> dict[str, Any]:
         """All that the process is told. It holds secrets."""
         job, means = self.job, self._means
         folder = means.folder / job.id
@@ -175,16 +178,29 @@ class Attempt:
             "lanes": serving.lanes,
             "beat_every_s": BEAT_EVERY_S,
             "host": self._address(serving),
-            "connections": {
-                role: means.drivers.handed_over(kind, details, loan, CONNECT_TIMEOUT_S)
-                for role, (kind, details) in means.jobs.equipment(job).items()
-            },
+            "titles": means.jobs.titles(job),
+            "connections": self._connections(),
         }
+
+    def _connections(self) -> dict[str, Any]:
+        """With the details that they have now. Raises what `equipment` raises."""
+        drivers, ends = self._means.drivers, self._means.jobs.equipment(self.job)
+        return {
+            role: drivers.handed_over(kind, details, self._loan, CONNECT_TIMEOUT_S)
+            for role, (kind, details) in ends.items()
+        }
+
+    def _renewed(self) -> dict[str, Any]:
+        """The same for a process that has closed all that it had open: short-lived credentials are given back, and new
+        ones asked for."""
+        self._loan.close()
+        self._loan = self._means.drivers.loan()
+        return self._connections()
 
     def _address(self, serving: Serving) -> dict[str, str]:
         return {"url": serving.url, "token": self._means.deployments.token(self.job)}
 
-    def _follow(self, child: JobProcess, loan: Loan) -> Ended:
+    def _follow(self, child: JobProcess) -> Ended:
         """Hear the process to its end, and see to it that it can go on. Raises what the attempt was refused with."""
         now = time.monotonic()
         token_s, look_s = now + TOKEN_EVERY_S, now + LOOK_AFTER_S
@@ -196,10 +212,12 @@ class Attempt:
             said = child.hear(HEAR_S)
             if said is not None and (ended := self._heard(said)) is not None:
                 return ended
+            if said is not None and "renew" in said:
+                child.tell({"connections": self._renewed()})
             now = time.monotonic()
             self._feel(child, pulse, said, now)
             self._keep()
-            if give_up_s is None and (self._stopping or (self._goes_on and loan.ends_within(STOP_PATIENCE_S))):
+            if give_up_s is None and (self._stopping or (self._goes_on and self._loan.ends_within(STOP_PATIENCE_S))):
                 child.tell({"cancel": True})
                 give_up_s = now + STOP_PATIENCE_S
             if give_up_s is not None and now >= give_up_s:
@@ -226,10 +244,10 @@ class Attempt:
         """Whether the next attempt loses nothing of what this one has done."""
         return self._advanced or self.job.kind is JobKind.INFER_STREAM
 
-    def _unless_run_out(self, loan: Loan, ended: Ended) -> Ended:
+    def _unless_run_out(self, ended: Ended) -> Ended:
         """What the end of its credentials makes of an attempt: neither a whole result nor the job's fault. The next one
         gets new ones."""
-        if self._stopping or (ended.error is None and not ended.stopped) or not loan.ends_within(STOP_PATIENCE_S):
+        if self._stopping or (ended.error is None and not ended.stopped) or not self._loan.ends_within(STOP_PATIENCE_S):
             return ended
         return replace(ended, error=RUN_OUT, advanced=self._goes_on)
 

@@ -23,8 +23,10 @@ if TYPE_CHECKING:
     from bettong.domain.drivers import Capability, Source
     from bettong.domain.ports import LogReader
     from bettong.drivers.frames import Line
+    from bettong.drivers.opening import Opening
 
 REPORT_EVERY_S = 0.5
+RENEW_TIMEOUT_S = 30.0
 
 
 class ChildWork:
@@ -40,7 +42,11 @@ class ChildWork:
         self.lineage: Mapping[str, str] = told["lineage"]
         self.lanes: int = told["lanes"]
         self.stopped = False  # whether the kind was told that it is to stop
-        self._openings = {role: opening_of(end) for role, end in told["connections"].items()}
+        self.titles: Mapping[str, str] = told["titles"]
+        self._ends: Mapping[str, Any] = told["connections"]
+        self._openings = {role: opening_of(end) for role, end in self._ends.items()}
+        self._former: list[Opening] = []  # whose secrets may still stand in a text
+        self._renewed = threading.Event()
         self._host = PrivateHost(Address(**told["host"]), self._pause)
         self._log_folder = Path(told["log_folder"])
         self._line, self._turn = line, threading.Lock()
@@ -61,6 +67,14 @@ class ChildWork:
             raise BadInput(f"The job's request names no {role}.", "Make the job anew with one.")
         with self._openings[role].source(needed) as source:
             yield source
+
+    def renew(self) -> None:
+        self._renewed.clear()
+        with self._turn:
+            self._line.say({"renew": True})
+        until = time.monotonic() + RENEW_TIMEOUT_S
+        while not self._renewed.wait(REPORT_EVERY_S) and not self.cancelled and time.monotonic() < until:
+            pass
 
     def infer(self, rows: pa.Table) -> pa.Table:
         return self._host.infer(rows)
@@ -110,15 +124,23 @@ class ChildWork:
 
     def clean(self, text: str) -> str:
         """The text without a secret of any of the connections."""
-        for opening in self._openings.values():
+        for opening in (*self._openings.values(), *self._former):
             text = opening.clean(text)
         return text
 
     def _hear(self, words: dict[str, Any]) -> None:
         if "host" in words:
             self._host.moved(Address(**words["host"]))
+        if "connections" in words:
+            self._have(words["connections"])
         if "cancel" in words:
             self._cancel.set()
+
+    def _have(self, ends: Mapping[str, Any]) -> None:
+        if ends != self._ends:
+            self._former += self._openings.values()
+            self._ends, self._openings = ends, {role: opening_of(end) for role, end in ends.items()}
+        self._renewed.set()
 
     def _pause(self, seconds: float) -> bool:
         if self._cancel.wait(seconds):
@@ -135,7 +157,8 @@ class ChildWork:
                 self._send_progress(None)
 
     def _send_progress(self, position: str | None) -> None:
-        words = {"progress": self._progress}
+        told = self._progress or {}
+        words = {"progress": {k: self.clean(v) if isinstance(v, str) else v for k, v in told.items()}}
         self._progress, self._next_s = None, time.monotonic() + REPORT_EVERY_S
         self._line.say(words if position is None else {**words, "position": position})
 

@@ -7,16 +7,18 @@ meanwhile: a topic waits as long as its answers do.
 from __future__ import annotations
 
 import time
-from contextlib import ExitStack, closing, suppress
+from contextlib import ExitStack, closing, nullcontext, suppress
 from dataclasses import asdict
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, cast
 
 from bettong.domain.drivers import Capability, Measurable
 from bettong.domain.stream_requests import StreamRequest
 from bettong.engine.made_up import made_up_row
-from bettong.errors import BadInput, BettongError, ModelFailed, Unavailable
+from bettong.errors import BadInput, BettongError, DeadlineExceeded, LoginRefused, ModelFailed, NotFound, Unavailable
 from bettong.jobs.stream.asking import Asking
 from bettong.jobs.stream.blame import divided
+from bettong.jobs.stream.ends import DEAD_LETTER, SINK, SOURCE, Away, Ends, Waited
 from bettong.jobs.stream.journal import Journal, Rate
 from bettong.jobs.stream.outage import Outage
 from bettong.jobs.stream.rejects import open_rejects
@@ -25,6 +27,7 @@ from bettong.jobs.stream.sinks import open_sink
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
+    from contextlib import AbstractContextManager
 
     import pyarrow as pa
 
@@ -41,6 +44,8 @@ FIRST_PORTION = 100  # messages, until it is known how large they are
 PORTION_BYTES = 16 * 2**20  # of messages that are in memory at once, with their rows and answers
 NOTHING_FITS_AFTER = 100  # messages, of which the pipeline takes none: it is the wrong topic then
 MOST_REFUSED_BY_SINK = 10  # one after the other: it is not the messages then
+MOST_REASON_CHARS = 500  # of what is told of the last message that had no answer
+MOST_FIELDS = 20  # that are told of a message
 
 
 def infer_stream(work: Work) -> Mapping[str, Any]:
@@ -52,7 +57,8 @@ def infer_stream(work: Work) -> Mapping[str, Any]:
     Raises:
         BadInput: the ends do not fit the pipeline, too many messages were refused, or the sink takes none.
         NotFound: the topic is not there.
-        Unavailable: a broker, a database or the pipeline is away for longer than `outage` waits.
+        LoginRefused: a broker or a database does not take the login, at first or for longer than `outage` waits.
+        Unavailable: one, or the pipeline, is away for longer than that.
     """
     return Stream(work).run()
 
@@ -72,7 +78,9 @@ class Stream:
         self._alone = columns.by_request or bool(columns.keys)
         self._reader = MessageReader(columns.takes, self._request.keep, columns.keys)
         self._journal, self._rate = Journal(work.folder), Rate()
-        self._outage = Outage()
+        self._outage = Outage(was_there=self._journal.worked)
+        self._ends = Ends(work.titles)
+        self._waited: Waited | None = None
         self._tried_out = False
         self._lag: int | None = None
         self._lag_at_s = self._position_at_s = 0.0
@@ -96,10 +104,14 @@ class Stream:
                     with ExitStack() as stack:
                         self._serve(asking, stack)
                     break
-                except Unavailable as away:
+                except Away as away:
                     if work.cancelled:
                         break
                     self._wait_for(away)
+                except Unavailable as why:
+                    if work.cancelled:
+                        break
+                    self._wait_for(Away.unnamed(why))
         self._report()
         totals = self._journal.totals
         work.say(f"{totals.messages_in} messages, {totals.predictions_out} answered.")
@@ -110,14 +122,19 @@ class Stream:
     def _serve(self, asking: Asking, stack: ExitStack) -> None:
         """Round after round, until the job is to end."""
         request, work = self._request, self._work
-        sink = open_sink(work, request, stack)
-        rejects = open_rejects(work, request, self._journal.totals.rejected, stack)
-        source = cast("Consumable", stack.enter_context(work.source("source", Capability.CONSUME)))
+        with self._ends.at(SINK):
+            sink = open_sink(work, request, stack)
+        with self._at_rejects():
+            rejects = open_rejects(work, request, self._journal.totals.rejected, stack)
+        with self._ends.at(SOURCE):
+            source = cast("Consumable", stack.enter_context(work.source("source", Capability.CONSUME)))
         while not work.cancelled:
-            messages = source.consume(
-                request.source.topic, request.group, max_messages=self._portion, wait_s=request.wait_s
-            )
+            with self._ends.at(SOURCE):
+                messages = source.consume(
+                    request.source.topic, request.group, max_messages=self._portion, wait_s=request.wait_s
+                )
             self._outage = self._outage.on_opening()
+            self._journal.works()
             if messages:
                 self._round(list(messages), source, sink, rejects, asking)
                 self._portion = _portion(messages, request.max_messages)
@@ -136,6 +153,7 @@ class Stream:
         self._journal.committed(recent)
         new = [message for message in messages if not sink.has(message) and not self._journal.has(message)]
         batches, refused = self._read(new)
+        self._tell_of_lacking(batches)
         repeated: set[str] | None = None
         out = rows = 0
         for part, answer in asking.about(batches):
@@ -151,7 +169,9 @@ class Stream:
                 self._journal.arrived(taken.message for taken in put.taken)
                 out, rows = out + len(put.taken), rows + put.rows.num_rows
         if refused:
-            rejects.put(refused)
+            with self._at_rejects():
+                rejects.put(refused)
+            self._journal.last_reason = refused[-1].reason[:MOST_REASON_CHARS]
             self._journal.arrived(each.message for each in refused)
         totals = self._journal.totals.plus(
             messages_in=len(messages),
@@ -162,7 +182,8 @@ class Stream:
             **{"rejected" if self._request.dead_letter is None else "dead_lettered": len(refused)},
         )
         self._journal.keep(totals)
-        source.commit(messages)
+        with self._ends.at(SOURCE):
+            source.commit(messages)
         sink.committed(messages)
         self._journal.committed(messages)
         if refused and not totals.predictions_out and totals.messages_in >= NOTHING_FITS_AFTER:
@@ -186,6 +207,12 @@ class Stream:
             at = sum(taken.rows for taken in part.taken[:first])
             try:
                 sink.put(some, answer.slice(at, some.rows.num_rows), repeated)
+            except DeadlineExceeded:
+                raise  # a message may be at fault, as it may with what is refused
+            except (LoginRefused, Unavailable) as why:
+                raise self._ends.away(SINK, why) from None
+            except NotFound as fault:
+                raise self._ends.told(SINK, fault) from None
             except BadInput:
                 # Some brokers have taken a part of what they refuse as a whole.
                 if not sink.certain and len(some.taken) > 1:
@@ -208,6 +235,18 @@ class Stream:
                 fault.next_step,
             )
         return f"The sink does not take the answer. {fault}"
+
+    def _at_rejects(self) -> AbstractContextManager[None]:
+        return nullcontext() if self._request.dead_letter is None else self._ends.at(DEAD_LETTER)
+
+    def _tell_of_lacking(self, batches: Sequence[Batch]) -> None:
+        """Say once which fields are to be kept and are in no message: a typo, mostly."""
+        if not batches or not self._reader.lacking:
+            return
+        lacking = ", ".join(f"'{name}'" for name in self._request.keep if name in self._reader.lacking)
+        has = ", ".join(self._reader.fields[:MOST_FIELDS])
+        self._work.say(f"keep names {lacking}, which no message so far has: null in the predictions. One has: {has}.")
+        self._reader.lacking.clear()
 
     def _nothing_fits(self, last: Refused, count: int) -> None:
         raise BadInput(
@@ -233,21 +272,32 @@ class Stream:
             return False
         return True
 
-    def _wait_for(self, away: Unavailable) -> None:
-        """Wait before the next try. Raises `away` when there was enough of it."""
-        if self._outage.since_s is None:
-            self._work.say(f"Waiting: {away.problem}")
+    def _wait_for(self, away: Away) -> None:
+        """Wait before the next try, which is made with the details that the Connections have by then. Raises why it is
+        away when there was enough of it: at once, where nobody has ever been let in."""
+        if away.refused and not self._outage.was_there:
+            raise away.why
         self._outage, pause_s = self._outage.on_failure(self._clock())
         if pause_s is None:
-            raise away
+            raise _given_up(away, self._outage.longest_s)
+        if self._waited is None or (self._waited.what, self._waited.refused) != (away.what, away.refused):
+            since = self._waited.since if self._waited else datetime.now(UTC).isoformat(timespec="seconds")
+            self._waited = Waited(away.what, away.refused, since)
+            rotate = " Rotate the Connection if its password was changed: the stream goes on by itself."
+            longest = f"{self._outage.longest_s / 60:g} min"
+            self._work.say(f"Waiting, up to {longest}: {away.why.problem}{rotate if away.refused else ''}")
+        self._lag, self._lag_at_s = None, self._clock()
+        self._report()
         until = self._clock() + pause_s
         while not self._work.cancelled and (left := until - self._clock()) > 0:
             self._sleep(min(left, LOOK_EVERY_S))
+        if away.of_end and not self._work.cancelled:
+            self._work.renew()
 
     def _back(self) -> None:
         if self._outage.since_s is not None:
             self._work.say(f"Going on after {self._clock() - self._outage.since_s:.0f} s.")
-        self._outage = self._outage.on_success()
+        self._outage, self._waited = self._outage.on_success(), None
 
     def _idle_for_long(self) -> bool:
         longest = self._request.stop_when_idle_s
@@ -276,8 +326,20 @@ class Stream:
             **asdict(totals),
             "messages_per_second": rate,
             "lag": self._lag,
+            "dead_letter": self._request.dead_letter and self._request.dead_letter.topic,
+            "last_reason": self._journal.last_reason or None,
+            "waiting_for": self._waited and self._waited.document(),
         }
         self._work.report(told, position)
+
+
+def _given_up(away: Away, after_s: float) -> BettongError:
+    if not away.refused:
+        return away.why
+    return LoginRefused(
+        f"{away.why.problem} It was waited for, for {after_s / 60:g} min.",
+        "Rotate the Connection, then start the stream again: it goes on where it stopped.",
+    )
 
 
 def _portion(messages: Sequence[Message], most: int) -> int:

@@ -31,6 +31,7 @@ class Work(Protocol):
         Path  # of this job alone, kept as long as the job: what it leaves there under REJECTS and RESULT is streamed
     )
     most_bytes: int  # what it may leave there under REJECTS and RESULT; 0: as much as the disk takes
+    titles: Mapping[str, str]  # its connections as people know them, by role: "REDIS 'broker'"
     lineage: Mapping[str, str]  # "job_id", "pipeline_version", "model_version", for rows that are written
     lanes: int  # how many requests the job's private deployment answers at once
 
@@ -45,6 +46,11 @@ class Work(Protocol):
             BadInput: the details do not fit, or the driver lacks what is needed.
             Unavailable: the source does not answer.
         """
+
+    def renew(self) -> None:
+        """Have the details of connections read again, for what `source` opens from then on.
+
+        Whatever is open is closed before. Where the server does not answer soon, they stay as they were."""
 
     def infer(self, rows: pa.Table) -> pa.Table:
         """The answer of the job's private deployment, which logs nothing and takes requests of nobody else.

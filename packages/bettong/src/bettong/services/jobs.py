@@ -205,6 +205,12 @@ class JobService:
             opened[role] = self._use.opened(principal, end["connection_id"], USED, purpose)
         return opened
 
+    def titles(self, job: Job) -> dict[str, str]:
+        """The names of the connections that it uses, by role, such as "REDIS 'broker'". Raises as `standing`."""
+        principal = self.standing(job)
+        used = {role: self._connections.get_by_id(principal, end["connection_id"]) for role, end in _ends(job)}
+        return {role: f"{connection.type} '{connection.name}'" for role, connection in used.items()}
+
     def model_versions(self, job: Job) -> str:
         """The versions of the models of the job's pipeline version, in step order, separated by commas."""
         version = self._pipelines.version_by_uuid(job.request["pipeline_version"])

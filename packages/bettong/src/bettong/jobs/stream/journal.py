@@ -62,6 +62,8 @@ class Journal:
         self.totals = Totals(**kept.get("totals", {}))
         self._begun: set[str] = set(kept.get("begun", ()))
         self._arrived: dict[str, None] = dict.fromkeys(kept.get("arrived", ()))
+        self.worked: bool = kept.get("worked", False)  # whether its ends have ever been there
+        self.last_reason: str = kept.get("last_reason", "")  # why the last message had no answer that had none
 
     def close(self) -> None:
         self._slots.close()
@@ -74,6 +76,12 @@ class Journal:
     def has(self, message: Message) -> bool:
         """Whether its answer arrived."""
         return digest(message) in self._arrived
+
+    def works(self) -> None:
+        """Its ends are there."""
+        if not self.worked:
+            self.worked = True
+            self._write()
 
     def begin(self, messages: Collection[Message]) -> set[str]:
         """Answers to these are about to leave: the positions of those that may have been answered before."""
@@ -103,7 +111,15 @@ class Journal:
 
     def _write(self) -> None:
         arrived = list(self._arrived)[-_MOST_REMEMBERED:]
-        self._slots.write({"totals": asdict(self.totals), "begun": list(self._begun), "arrived": arrived})
+        self._slots.write(
+            {
+                "totals": asdict(self.totals),
+                "begun": list(self._begun),
+                "arrived": arrived,
+                "worked": self.worked,
+                "last_reason": self.last_reason,
+            }
+        )
 
 
 class _Slots:

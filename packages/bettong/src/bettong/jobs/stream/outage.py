@@ -18,11 +18,15 @@ class Outage:
     tries: int = 0
     was_there: bool = False
 
+    @property
+    def longest_s(self) -> float:
+        """For how long it is waited for, from its beginning on."""
+        return LONGEST_S if self.was_there else LONGEST_AT_FIRST_S
+
     def on_failure(self, now_s: float) -> tuple[Outage, float | None]:
         """What is so after one more try failed, and how long to wait for the next; None when to give up."""
         since_s = now_s if self.since_s is None else self.since_s
-        longest = LONGEST_S if self.was_there else LONGEST_AT_FIRST_S
-        left = since_s + longest - now_s
+        left = since_s + self.longest_s - now_s
         pause_s = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2.0 ** min(self.tries, 16), left)
         return replace(self, since_s=since_s, tries=self.tries + 1), pause_s if left > 0 else None
 

@@ -49,7 +49,7 @@ def open_rejects(work: Work, request: StreamRequest, kept: int, stack: ExitStack
     if request.dead_letter is None:
         return stack.enter_context(KeptRejects(work, request.max_rejects, kept))
     broker = stack.enter_context(work.source("dead_letter", Capability.PRODUCE))
-    tell_of_missing(work, broker, request.dead_letter.topic)
+    tell_of_missing(work, broker, request.dead_letter.topic, "dead letters'")
     return DeadLetters(cast("Producible", broker), request.dead_letter.topic, work.lineage)
 
 

@@ -14,7 +14,7 @@ from bettong.engine.json_codec import array_of
 from bettong.errors import BadInput
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterator, Sequence
 
     from bettong.domain.drivers import Message
 
@@ -69,6 +69,8 @@ class MessageReader:
     def __init__(self, schema: pa.Schema, keep: tuple[str, ...], keys: tuple[str, ...] = ()) -> None:
         self._schema, self._names, self._keep = schema, schema.names, keep
         self._keys = tuple(key for key in keys if key not in schema.names)
+        self.lacking = set(keep)  # which of them no message had so far
+        self.fields: list[str] = []  # of a message, while there are such
 
     def read(self, messages: Sequence[Message]) -> tuple[Batch, list[Refused]]:
         """Every message, in the batch or among those refused, both in their order."""
@@ -110,6 +112,7 @@ class MessageReader:
                 found = [name for name in record if name in self._names]
                 check_columns(found, self._names, f"Row {at} of the message")
         kept = [{name: record.get(name) for name in self._keep} for record in records]
+        self._note(*records)
         return Taken(message, len(records), kept, isinstance(value, dict)), records
 
     def _arrow(self, message: Message) -> tuple[Taken, pa.Table]:
@@ -124,12 +127,18 @@ class MessageReader:
         for key in self._keys:
             if table.column_names.count(key) == 1 and not table.column(key).null_count:
                 fitted = fitted.append_column(key, table.column(key))
+        self._note(table.column_names)
         columns = {
             name: table.column(name).to_pylist() if table.column_names.count(name) == 1 else [None] * table.num_rows
             for name in self._keep
         }
         kept = [{name: values[at] for name, values in columns.items()} for at in range(table.num_rows)]
         return Taken(message, table.num_rows, kept, single=False), fitted
+
+    def _note(self, *names: Collection[str]) -> None:
+        if self.lacking:
+            self.lacking.difference_update(*names)
+            self.fields = list(names[0])
 
     def _table(self, pieces: Sequence[list[dict[str, Any]] | pa.Table]) -> pa.Table:
         """One table of what was opened. Runs of JSON become columns together: that costs a tenth of one by one."""

@@ -56,18 +56,18 @@ def open_sink(work: Work, request: StreamRequest, stack: ExitStack) -> Sink:
         table = stack.enter_context(work.source("sink", Capability.TRANSACTION))
         return TableSink(cast("Transactional", table), work.job_id, request.sink, request)
     broker = stack.enter_context(work.source("sink", Capability.PRODUCE))
-    tell_of_missing(work, broker, request.sink.topic)
+    tell_of_missing(work, broker, request.sink.topic, "sink's")
     return TopicSink(cast("Producible", broker), request.sink.topic, work.lineage)
 
 
-def tell_of_missing(work: Work, broker: Source, topic: str) -> None:
+def tell_of_missing(work: Work, broker: Source, topic: str, whose: str) -> None:
     """Say before the first message that a topic is not there. Some brokers make it then, and others refuse it."""
     if not isinstance(broker, Browsable):
         return
     try:
         broker.browse(topic)
     except NotFound:
-        work.say(f"Topic '{topic}' is not there yet: not every broker makes it with the first message.")
+        work.say(f"The {whose} topic '{topic}' is not there yet: not every broker makes it with the first message.")
     except BadInput:
         return  # this login may write there, and not look
 
