@@ -117,8 +117,8 @@ Measured on {made} by the driver of the bench, which starts each server, checks 
 Two replicas (two workers elsewhere), two cores, the load generator on one of them; medians of the rounds, in brackets
 how many connections ask. Ours checks a token of at most a minute's life with every request and has written each to its
 log before it answers; the others do neither. Peers echo no inputs, so the figures to compare leave them out; beside
-them stand those with inputs echoed, as the SDK asks. The machine's free memory was touched once before: a virtual
-machine that has just started makes whoever writes files pay for each new page.
+them stand those with inputs echoed, as the SDK asks. Free memory was touched before each turn of a server: a virtual
+machine makes whoever writes files pay for each page that its host has to find.
 
 ![Requests a second of each server](images/peers.svg)
 
