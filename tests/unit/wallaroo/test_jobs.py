@@ -152,9 +152,11 @@ def test_an_interrupted_wait_leaves_the_job_alone_and_says_how_to_find_it(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(job._client, "_clock", Clock(lambda: 0.0, interrupt))
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt) as interrupted:
         job.wait()
 
+    assert [frame.name for frame in interrupted.traceback][1:] == ["quiet"]  # one of ours, however deep it waited
+    assert interrupted.value.__context__ is None or interrupted.value.__suppress_context__
     assert capsys.readouterr().out.endswith(f"wl.get_job('{ID}') finds it, its cancel() stops it.\n")
     assert platform.calls(f"{ROOT}/{ID}/cancel") == []
 

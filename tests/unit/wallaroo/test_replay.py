@@ -215,9 +215,10 @@ def test_an_interrupt_cancels_it(
     platform.on(f"{JOBS}/{JOB_ID}/cancel", job("running"))
     monkeypatch.setattr(FakeClock, "sleep", interrupted)
 
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt) as stopped:
         pipeline.replay(START, END)
 
+    assert [frame.name for frame in stopped.traceback][1:] == ["quiet"]  # one of ours, however deep it waited
     assert len(platform.calls(f"{JOBS}/{JOB_ID}/cancel")) == 1
     assert "is cancelled. What it has compared so far is in replays()[0]." in capsys.readouterr().out
 

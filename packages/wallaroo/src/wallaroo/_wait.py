@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 FIRST_PAUSE_S = 0.05
@@ -92,6 +94,19 @@ def poll(
             return None
         clock.sleep(min(pause_s, timeout_s - elapsed_s))
         pause_s = min(pause_s * GROWTH, LONGEST_PAUSE_S)
+
+
+def quiet_when_interrupted(call: Callable[P, T]) -> Callable[P, T]:
+    """The same call; an interrupt (Ctrl-C) leaves it with one frame of ours, however deep it came."""
+
+    @functools.wraps(call)
+    def quiet(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return call(*args, **kwargs)
+        except KeyboardInterrupt as interrupt:
+            raise interrupt.with_traceback(None) from None
+
+    return quiet
 
 
 def watched() -> bool:

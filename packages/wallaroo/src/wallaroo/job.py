@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from wallaroo._html import ObjectList, Row, fields, show_time, text_fields
-from wallaroo._wait import LongWait, Screen, poll
+from wallaroo._wait import LongWait, Screen, poll, quiet_when_interrupted
 from wallaroo.object import (
     CommunicationError,
     EntityNotFoundError,
@@ -130,6 +130,7 @@ class Job(Object):
         self._look_unless_ended()
         return JobProgress(self._get("progress"), str(self._get("state")))
 
+    @quiet_when_interrupted
     def wait(self, timeout: float | None = None) -> Job:
         """Wait until it has ended, with a bar where somebody watches. Interrupt it as you like: the job goes on.
 

@@ -28,6 +28,7 @@ from wallaroo._names import check_dns_name
 from wallaroo._pipeline_views import PipelineList
 from wallaroo._step_editing import StepEditing
 from wallaroo._steps import ModelStep, Step, from_json
+from wallaroo._wait import quiet_when_interrupted
 from wallaroo.object import CommunicationError, EntityNotFoundError, Object, WallarooAPIError
 from wallaroo.pipeline_version import PipelineVersion, PipelineVersionList
 
@@ -504,6 +505,7 @@ class Pipeline(StepEditing, Object):
             stop_when_idle_s=stop_when_idle_s,
         )
 
+    @quiet_when_interrupted
     def replay(
         self,
         start: datetime,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from wallaroo import _times, job, logs
 from wallaroo._html import ObjectList, grid, text_grid
+from wallaroo._wait import quiet_when_interrupted
 from wallaroo.object import JobError
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ class Replay:
         """`pending`, `running`, `succeeded`, `failed` or `cancelled`."""
         return self.job.state()
 
+    @quiet_when_interrupted
     def wait(self, timeout: float | None = None) -> Replay:
         """Return when it has ended, showing how far it is. An interrupt (Ctrl-C) cancels it, and leaves what it has.
 
