@@ -254,6 +254,7 @@ def test_an_empty_window_is_a_result_of_nothing(logged: Logged, start: datetime)
     result = done(work)
 
     assert (result["rows"], result["compared"], result["share"], result["columns"]) == (0, 0, None, [])
+    assert work.said[0].startswith(f"There are no answered requests in the log between {start.isoformat()} and ")
     assert work.asked == []
     assert work.rows().num_rows == 0
 

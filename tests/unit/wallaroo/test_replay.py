@@ -361,6 +361,22 @@ def test_what_was_left_out_is_in_the_sentence(client: Client) -> None:
     assert "<b>" not in replay._repr_html_()
 
 
+@pytest.mark.parametrize(
+    ("failures", "told"),
+    [
+        (None, "there are no answered requests in the log between A and B. Give another start and end; failed=True"),
+        ({"rows": 0, "pass_now": 0}, "there are no requests in the log between A and B. Give another start and end."),
+    ],
+)
+def test_a_window_without_requests_is_said_to_be_one(client: Client, failures: Any, told: str) -> None:
+    nothing = {"rows": 0, "compared": 0, "equal": 0, "share": None, "failed": 0, "columns": [], "only_after": {}}
+    window = {"start": "A", "end": "B", "failures": failures}
+    replay = Replay(Job(client, job("succeeded", result=result(**nothing, **window))["job"]))
+
+    assert repr(replay).startswith(f"Replay through version {UUIDS[2]}: {told}")
+    assert (len(repr(replay).splitlines()), "<table" in replay._repr_html_()) == (1, False)
+
+
 def test_plots_have_shares_classes_and_numbers(replayed: Replay) -> None:
     mpl.use("agg")
     from matplotlib import pyplot as plt

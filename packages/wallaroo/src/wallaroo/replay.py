@@ -219,6 +219,8 @@ class Replay:
 
     def _summary(self) -> str:
         result = self.result
+        if not result["rows"] and not result["stopped"]:
+            return f"Replay through version {self.version()}: {self._nothing()}"
         share = "" if result["share"] is None else f" ({result['share']:.2%})"
         compared = f"{result['compared']:,} rows compared, {result['equal']:,}{share} equal"
         told = [f"Replay through version {self.version()}: {compared}"]
@@ -236,15 +238,28 @@ class Replay:
             told.append(f"it stopped: {result['stopped']}")
         return "; ".join(told) + "."
 
+    def _nothing(self) -> str:
+        """Of a window without rows."""
+        result = self.result
+        window = f"between {result['start']} and {result['end']}"
+        if result["failures"] is not None:
+            return f"there are no requests in the log {window}. Give another start and end."
+        return (
+            f"there are no answered requests in the log {window}. Give another start and end; failed=True replays "
+            "those that failed, too."
+        )
+
     def _repr_html_(self) -> str:
         if self.job._record["result"] is None:
             return html.escape(repr(self))
-        return f"<p>{html.escape(self._summary())}</p>{grid(SHOWN, self._shown())}"
+        shown = self._shown()
+        return f"<p>{html.escape(self._summary())}</p>{grid(SHOWN, shown) if shown else ''}"
 
     def __repr__(self) -> str:
         if self.job._record["result"] is None:
             return f"Replay({self.id()!r}, {self._last_state})"
-        return f"{self._summary()}\n{text_grid(SHOWN, self._shown())}"
+        shown = self._shown()
+        return f"{self._summary()}\n{text_grid(SHOWN, shown)}" if shown else self._summary()
 
     def _shown(self) -> list[Sequence[str]]:
         table = self.agreement[list(SHOWN)]

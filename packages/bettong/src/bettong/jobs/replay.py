@@ -73,6 +73,10 @@ def replay(work: Work) -> Mapping[str, Any]:
         work.say(f"Some rows cannot be replayed: {misfit}.")
     result = _Run(work, request, until).over(survey.rows)
     (work.folder / STATISTICS_FILE).write_text(json.dumps(result), encoding="utf-8")
+    if not result["rows"] and not result["stopped"]:
+        what = "requests" if request.window.failed else "answered requests"
+        window = f"{result['start']} and {result['end']}"
+        work.say(f"There are no {what} in the log between {window}: nothing was replayed.")
     work.say(f"{result['compared']} rows compared, {result['equal']} equal, {result['failed']} failed.")
     return result
 
