@@ -9,8 +9,8 @@ import pytest
 from unit.wallaroo.stub import CREATED, UUIDS, Reply, StubPlatform, error
 
 from wallaroo._wait import Clock, Screen
-from wallaroo.job import Job, JobProgress
-from wallaroo.object import CommunicationError, EntityNotFoundError, JobError, WaitForError
+from wallaroo.job import Job, JobProgress, make
+from wallaroo.object import CommunicationError, EntityNotFoundError, JobError, RequestRefused, WaitForError
 
 if TYPE_CHECKING:
     from unit.wallaroo.stub import FakeClock
@@ -192,7 +192,7 @@ def test_rows_that_were_only_rejected_are_not_shown_as_done() -> None:
 
 
 def test_a_job_that_is_none_is_not_waited_for(job: Job, platform: StubPlatform) -> None:
-    platform.on(f"{ROOT}/{ID}", error(404, "There is no job with that id that you may see."))
+    platform.on(f"{ROOT}/{ID}", error(404, "There is no such job."))
 
     with pytest.raises(EntityNotFoundError):
         job.wait()
@@ -229,7 +229,6 @@ def test_its_log_its_rejects_and_its_rows_are_read_from_the_platform(job: Job, p
 def test_jobs_are_listed_and_found_by_their_id(client: Client, platform: StubPlatform) -> None:
     platform.on(f"{ROOT}/list", {"jobs": [record(done=10)], "more": True})
     platform.on(f"{ROOT}/{ID}", *says(record()))
-    platform.on(f"{ROOT}/nowhere", error(404, "There is no job with that id that you may see."))
 
     listed = client.list_jobs(unended=True, kind="infer_batch", limit=1)
 
@@ -238,8 +237,42 @@ def test_jobs_are_listed_and_found_by_their_id(client: Client, platform: StubPla
     assert repr(listed).endswith("(there are older ones: pass a higher limit, or limit=None for all)")
     assert "<td>infer_batch</td><td>rental</td><td>running</td>" in listed._repr_html_()
     assert client.get_job(ID).guarantee().startswith("exactly once")
-    with pytest.raises(EntityNotFoundError):
-        client.get_job("nowhere")
+
+
+def test_the_first_characters_of_an_id_will_do(client: Client, platform: StubPlatform) -> None:
+    first, second = "7d2c1111-0000-4000-8000-000000000001", "7d2c2222-0000-4000-8000-000000000002"
+    pages = [{"jobs": [{**record(), "id": name}], "more": name == first} for name in (first, second)]
+    platform.on(f"{ROOT}/list", *pages * 4)
+
+    assert client.get_job("7d2c1").id() == first
+    assert client.get_job("7d2c2").id() == second
+    with pytest.raises(ValueError, match=r"The ids of 2 jobs begin with '7d2c'\. Give more of it: wl\.list_jobs\(\)"):
+        client.get_job("7d2c")
+    with pytest.raises(EntityNotFoundError, match=r"^Job not found: \{'id': 'nope'\}\. wl\.list_jobs\(\) shows those"):
+        client.get_job("nope")
+
+
+def test_an_id_that_is_none_is_repeated_with_what_to_do(client: Client, platform: StubPlatform) -> None:
+    platform.on(f"{ROOT}/{ID}", error(404, "There is no such job."))
+
+    with pytest.raises(EntityNotFoundError, match=rf"^Job not found: \{{'id': '{ID}'\}}\. wl\.list_jobs\(\) shows"):
+        client.get_job(ID)
+    with pytest.raises(
+        EntityNotFoundError, match=r"'730'\}\. Give at least the first 4 characters of its id; wl\.list"
+    ):
+        client.get_job("730")
+    with pytest.raises(TypeError, match="The id is of type int"):
+        client.get_job(7305)  # type: ignore[arg-type]
+
+
+def test_a_refusal_says_what_was_refused(job: Job, client: Client, platform: StubPlatform) -> None:
+    platform.on(f"{ROOT}/list", error(400, "Field 'kind' is not 'replay'."))
+    platform.on(f"{ROOT}/{ID}/rejects", error(404, "They are kept no longer."))
+
+    with pytest.raises(RequestRefused, match=r"^Failed to list jobs: Field 'kind'"):
+        client.list_jobs(kind="nope")
+    with pytest.raises(RequestRefused, match=rf"^Failed to read the rows of job {ID}: They are kept no longer\.$"):
+        job.rejects()
 
 
 def test_a_list_of_jobs_goes_on_from_page_to_page_as_far_as_is_asked(client: Client, platform: StubPlatform) -> None:

@@ -12,7 +12,7 @@ import pytest
 from unit.wallaroo.stub import FakeClock, Reply, StubPlatform, error
 
 from wallaroo import inference
-from wallaroo.object import EntityNotFoundError
+from wallaroo.object import EntityNotFoundError, RequestRefused
 
 if TYPE_CHECKING:
     from wallaroo import Client
@@ -239,3 +239,10 @@ def test_a_frame_of_a_log_with_nothing_in_it_is_empty(client: Client, platform: 
     platform.on(TOPIC, page(**answered_by("control")))
     assert client.get_pipeline_inference_dataframe(topic, model_name="other").empty
     assert client.get_raw_pipeline_inference_logs(topic, model_name="other") == []
+
+
+def test_a_refusal_says_what_was_refused(pipeline: Pipeline, platform: StubPlatform) -> None:
+    platform.on(TOPIC, error(400, "The start is not before the end."))
+
+    with pytest.raises(RequestRefused, match=r"^Failed to read the log: The start is not before the end\.$"):
+        pipeline.logs()

@@ -14,7 +14,7 @@ import pytest
 from unit.wallaroo.stub import UUIDS, FakeClock, Reply, StubPlatform, error, pipeline_version
 
 from wallaroo.job import Job
-from wallaroo.object import CommunicationError, JobError, WaitForError, WallarooAPIError
+from wallaroo.object import CommunicationError, JobError, RequestRefused, WaitForError
 from wallaroo.pipeline_version import PipelineVersion
 from wallaroo.replay import Replay
 
@@ -166,7 +166,7 @@ def test_a_time_without_a_zone_counts_as_utc_with_a_warning(
 def test_the_platforms_refusal_reaches_the_caller(pipeline: Pipeline, platform: StubPlatform) -> None:
     platform.on(f"{JOBS}/replay", error(400, "Pipeline 'rental' has no version with a model beside the deployed one."))
 
-    with pytest.raises(WallarooAPIError, match="beside the deployed one"):
+    with pytest.raises(RequestRefused, match=r"^Failed to start the replay: Pipeline .* beside the deployed one\.$"):
         pipeline.replay(START, END)
 
 

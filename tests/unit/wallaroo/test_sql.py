@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 from unit.wallaroo.stub import Reply, StubPlatform, error
 
-from wallaroo.object import WallarooAPIError
+from wallaroo.object import RequestRefused
 
 if TYPE_CHECKING:
     from wallaroo import Client
@@ -83,5 +83,5 @@ def test_what_is_neither_a_kind_nor_a_query_nor_a_workspace_is_refused_here(
 def test_the_platforms_words_reach_the_caller(client: Client, platform: StubPlatform) -> None:
     platform.on(PATH, error(413, "The result has more than 1,000,000 rows. Add a LIMIT."))
 
-    with pytest.raises(WallarooAPIError, match="Add a LIMIT"):
+    with pytest.raises(RequestRefused, match=r"^Failed to run the query: The result .* Add a LIMIT\.$"):
         client.sql(QUERY)

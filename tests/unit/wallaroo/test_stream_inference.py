@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from unit.wallaroo.stub import UUIDS, StubPlatform
+from unit.wallaroo.stub import UUIDS, StubPlatform, error
 
 from wallaroo.connection import Connection
+from wallaroo.object import RequestRefused
 
 if TYPE_CHECKING:
     from wallaroo import Client
@@ -95,3 +96,10 @@ def test_mistakes_of_the_caller_are_told_at_once(pipeline: Pipeline, broker: Con
         pipeline.infer_stream(source=broker, **call, keep="id")
     with pytest.raises(TypeError, match=r"source is of type str\. Pass a connection"):
         pipeline.infer_stream(source="broker", **call)  # type: ignore[arg-type]
+
+
+def test_a_refusal_says_what_was_refused(platform: StubPlatform, pipeline: Pipeline, broker: Connection) -> None:
+    platform.on(MAKE, error(400, "The source cannot consume."))
+
+    with pytest.raises(RequestRefused, match=r"^Failed to start the stream inference: The source cannot consume\.$"):
+        pipeline.infer_stream(broker, "orders", broker, "predictions")

@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from wallaroo import job
-from wallaroo.connection import Connection
-from wallaroo.object import RequestRefused, WallarooAPIError
+from wallaroo.connection import Connection, bound
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -50,7 +49,7 @@ def start(
             raise TypeError(f"{name} is of type {type(given).__name__}. Pass a dict: {name}={{{example}}}.")
     request: dict[str, Any] = {
         "pipeline_id": pipeline_id,
-        "source": {"connection_id": _id("source", source), "query": query, "parameters": list(parameters)},
+        "source": {"connection_id": _id("source", source), "query": query, "parameters": bound(parameters)},
         "sink": {"connection_id": _id("sink", sink), "table": table, "mode": mode},
         "map": {name: of if isinstance(of, str) else list(of) for name, of in (map or {}).items()},
         "keys": list(keys),
@@ -61,10 +60,7 @@ def start(
         request["outputs"] = dict(outputs)
     if version is not None:
         request["pipeline_version"] = version
-    try:
-        return job.make(client, "infer_batch", request)
-    except WallarooAPIError as error:
-        raise RequestRefused.because("Failed to start the batch inference:", error) from None
+    return job.make(client, "infer_batch", request)
 
 
 def _id(role: str, connection: object) -> str:

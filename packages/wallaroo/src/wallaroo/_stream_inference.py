@@ -29,7 +29,7 @@ def start(
     version: PipelineVersion | str | None,
     **limits: Any,
 ) -> Job:
-    """Have the platform begin one. Raises TypeError, or WallarooAPIError: the platform refuses it, and says why."""
+    """Have the platform begin one. Raises TypeError, or RequestRefused: the platform refuses it, and says why."""
     if isinstance(keep, str):
         raise TypeError(f"keep is a text. Pass a list of names: keep=[{keep!r}].")
     request: dict[str, Any] = {

@@ -346,8 +346,8 @@ class Client:
             as_: "pandas" for a DataFrame, "arrow" for a Table.
 
         Raises:
-            WallarooAPIError: 400 the query does not run, in words; 404 a pipeline is not there; 413 it would take more
-                time, memory or rows than a query may.
+            RequestRefused: the query does not run, and why; a pipeline is not there; or it would take more time, memory
+                or rows than a query may.
             ValueError: `as_` is something else.
         """
         return sql.run(self, query, workspace, as_)
@@ -446,7 +446,12 @@ class Client:
         return job.list_all(self, unended=unended, kind=kind, limit=limit, after=after)
 
     def get_job(self, job_id: str) -> Job:
-        """Raises EntityNotFoundError."""
+        """The job with this id, or the only one whose id begins so; four characters are the least.
+
+        Raises:
+            EntityNotFoundError: the caller may see none.
+            ValueError: the ids of several jobs begin so.
+        """
         return job.get(self, job_id)
 
     # People

@@ -16,6 +16,7 @@ from wallaroo.object import (
     Object,
     WaitForError,
     WallarooAPIError,
+    refused_as,
 )
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ _ENDED = ("succeeded", "failed", "cancelled")
 _ROWS_TIMEOUT_S = 120.0  # to each batch
 _BAR_WIDTH = 30
 _PAGE = 1000  # jobs of an answer
+_SHORTEST_ID, _WHOLE_ID = 4, 36
+_KINDS = {"infer_batch": "batch inference", "infer_stream": "stream inference", "replay": "replay"}
 _AWAY_S = 120.0  # for how long the platform may not answer while a job is waited for
 
 
@@ -164,12 +167,14 @@ class Job(Object):
 
     def logs(self, limit: int = 1000) -> list[str]:
         """The last lines that it has said, oldest first."""
-        lines = self._client._transport.get(f"{_path(self.id())}/log?limit={int(limit)}")["lines"]
+        with refused_as(f"Failed to read the log of job {self.id()}:"):
+            lines = self._client._transport.get(f"{_path(self.id())}/log?limit={int(limit)}")["lines"]
         return [str(line["text"]) for line in lines]
 
     def cancel(self) -> Job:
         """Have it stop where it is safe, a moment later; what it has written stays. Harmless when it has ended."""
-        self._record.update(self._client._transport.post(f"{_path(self.id())}/cancel")["job"])
+        with refused_as(f"Failed to cancel job {self.id()}:"):
+            self._record.update(self._client._transport.post(f"{_path(self.id())}/cancel")["job"])
         return self
 
     def rejects(self, as_: Form = "pandas") -> Any:
@@ -190,7 +195,8 @@ class Job(Object):
 
         progress = _row_streams.Progress(self._client._screen, "Reading")
         path = f"{_path(self.id())}/{what}"
-        return _row_streams.read(self._client._transport, path, None, as_, _ROWS_TIMEOUT_S, progress)
+        with refused_as(f"Failed to read the rows of job {self.id()}:"):
+            return _row_streams.read(self._client._transport, path, None, as_, _ROWS_TIMEOUT_S, progress)
 
     def _look_unless_ended(self) -> None:
         if self._record.get("state") not in _ENDED:
@@ -309,12 +315,31 @@ class JobList(ObjectList[Job]):
 
 
 def make(client: Client, kind: str, request: Mapping[str, Any]) -> Job:
-    """Have the platform make a job. Raises WallarooAPIError: it refuses, and says why."""
-    return Job(client, client._transport.post(f"{_ROOT}/{kind}", request)["job"])
+    """Have the platform make a job. Raises RequestRefused: it refuses, and says why."""
+    with refused_as(f"Failed to start the {_KINDS[kind]}:"):
+        made = Job(client, client._transport.post(f"{_ROOT}/{kind}", request)["job"])
+    if warning := made._record.get("warning"):
+        client._screen.write(f"Warning: {warning}\n")
+        client._screen.log(f"Warning: job {made.id()}: {warning}")
+    return made
 
 
 def get(client: Client, job_id: str) -> Job:
-    return Job(client, _get_record(client, job_id))
+    """The job with that id, or the only one whose id begins so. Raises EntityNotFoundError, ValueError, TypeError."""
+    if not isinstance(job_id, str):
+        raise TypeError(f"The id is of type {type(job_id).__name__}. Give it as a text, or its first characters.")
+    if len(job_id) < _SHORTEST_ID:
+        raise _not_found(job_id, f"Give at least the first {_SHORTEST_ID} characters of its id; ")
+    if len(job_id) >= _WHOLE_ID:
+        return Job(client, _get_record(client, job_id))
+    named = [each for each in list_all(client) if each.id().startswith(job_id)]
+    if len(named) > 1:
+        raise ValueError(
+            f"The ids of {len(named)} jobs begin with '{job_id}'. Give more of it: wl.list_jobs() has them."
+        )
+    if not named:
+        raise _not_found(job_id)
+    return named[0]
 
 
 def list_all(
@@ -332,7 +357,8 @@ def list_all(
     found = JobList(client)
     while True:
         page = _PAGE if limit is None else min(limit - len(found), _PAGE)
-        answer = client._transport.post(f"{_ROOT}/list", {**request, "limit": page})
+        with refused_as("Failed to list jobs:"):
+            answer = client._transport.post(f"{_ROOT}/list", {**request, "limit": page})
         found.extend(Job(client, record) for record in answer["jobs"])
         found.more = answer["more"]
         if not found.more or len(found) == limit:
@@ -345,8 +371,14 @@ def _get_record(client: Client, job_id: str) -> Any:
         return client._transport.get(_path(job_id))["job"]
     except WallarooAPIError as error:
         if error.code == 404:
-            raise EntityNotFoundError("Job", {"id": job_id}) from None
+            raise _not_found(job_id) from None
         raise
+
+
+def _not_found(job_id: str, next_step: str = "") -> EntityNotFoundError:
+    key = {"id": job_id}
+    text = f"Job not found: {key}. {next_step}wl.list_jobs() shows those that you may see."
+    return EntityNotFoundError("Job", key, text)
 
 
 def _path(job_id: str) -> str:

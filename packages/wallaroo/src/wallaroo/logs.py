@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from wallaroo import _times, inference
-from wallaroo.object import EntityNotFoundError, WallarooAPIError
+from wallaroo.object import EntityNotFoundError, RequestRefused, WallarooAPIError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -184,7 +184,7 @@ def _page(client: Client, topic: str, params: Sequence[tuple[str, str]], positio
     except WallarooAPIError as error:
         if error.code == 404:
             return None
-        raise
+        raise RequestRefused.because("Failed to read the log:", error) from None
     state = json.loads((table.schema.metadata or {}).get(b"status", b"{}"))
     return Page(table.replace_schema_metadata(None), state.get("status", "All"), state.get("next"))
 

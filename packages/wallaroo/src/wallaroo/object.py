@@ -17,19 +17,20 @@ Exception
 ├─ CommunicationError             the platform could not be reached
 │  └─ InferenceTimeoutError       no answer to an inference in time
 └─ WallarooAPIError               the platform answered with an error
-   ├─ RequestRefused              one that starts with words notebooks know
+   ├─ RequestRefused              one that starts with what was refused
    ├─ ModelUploadError
    └─ InferenceError
 """
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from wallaroo import _times
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from datetime import datetime
 
     from wallaroo.client import Client
@@ -180,7 +181,7 @@ class WallarooAPIError(Exception):
 
 
 class RequestRefused(WallarooAPIError):
-    """A refusal that starts with words notebooks know, followed by the server's reason."""
+    """A refusal that starts with what was refused, in words that notebooks know where they do, before the reason."""
 
     @classmethod
     def because(cls, first_words: str, cause: WallarooAPIError) -> RequestRefused:
@@ -188,6 +189,17 @@ class RequestRefused(WallarooAPIError):
 
     def __str__(self) -> str:
         return f"{self.prefix} {self.error}".strip()
+
+
+@contextmanager
+def refused_as(first_words: str) -> Iterator[None]:
+    """Has what the platform refuses in the block start with these words. A refusal that has its own keeps them."""
+    try:
+        yield
+    except RequestRefused:
+        raise
+    except WallarooAPIError as error:
+        raise RequestRefused.because(first_words, error) from None
 
 
 class ModelUploadError(WallarooAPIError):

@@ -485,7 +485,7 @@ class Pipeline(StepEditing, Object):
             version: one of this pipeline's versions or its name; by default the deployed one, else the newest.
 
         Raises:
-            WallarooAPIError: the platform refuses it, and says why.
+            RequestRefused: the platform refuses it, and says why.
             TypeError: a connection is none, or `keep` is a text.
         """
         return _stream_inference.start(
@@ -537,7 +537,7 @@ class Pipeline(StepEditing, Object):
 
         Raises:
             JobError: it failed; for instance because no logged row has the inputs that the version takes.
-            WallarooAPIError: the platform refuses it, and says why.
+            RequestRefused: the platform refuses it, and says why.
         """
         named = version.name() if isinstance(version, PipelineVersion) else version
         if named is not None and not isinstance(named, str):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from wallaroo.object import refused_as
 from wallaroo.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -25,7 +26,9 @@ def run(client: Client, query: str, workspace: Workspace | str | None, as_: str)
         raise TypeError(f"The query is a {type(query).__name__}. Give it as a text.")
     body = {"query": query, "workspace_id": _workspace_of(client, workspace).id()}
     timeout_s = max(client._transport.timeout_s, LEAST_TIMEOUT_S)
-    table = _read(client._transport.post_raw("/v1/api/logs/sql", (), ARROW_STREAM, body, timeout_s=timeout_s))
+    with refused_as("Failed to run the query:"):
+        answer = client._transport.post_raw("/v1/api/logs/sql", (), ARROW_STREAM, body, timeout_s=timeout_s)
+    table = _read(answer)
     return table if as_ == "arrow" else _frame(table)
 
 
