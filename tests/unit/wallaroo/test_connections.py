@@ -103,14 +103,18 @@ def test_a_list_may_be_had_in_pages(client: Client, platform: StubPlatform) -> N
     ]
 
 
-def test_a_taken_name_says_so_with_the_servers_reason(client: Client, platform: StubPlatform) -> None:
+def test_a_taken_name_says_so_once_and_how_to_change_what_has_it(client: Client, platform: StubPlatform) -> None:
     platform.on(f"{ROOT}/create", error(409, "Connection 'x' exists."), error(400, "Details must be an object."))
     with pytest.raises(RequestRefused) as taken:
         client.create_connection("x", "HTTP", {})
     with pytest.raises(RequestRefused) as bad:
         client.create_connection("x", "HTTP", {})
     first_words = "This connection already exists.  Please choose a different connection name."
-    assert str(taken.value) == f"{first_words} Connection 'x' exists."
+    assert str(taken.value) == (
+        f"{first_words} To change the one that there is: wl.get_connection('x').update({{…}}), or .rotate({{…}}), "
+        "which tests it first."
+    )
+    assert taken.value.code == 409
     assert str(bad.value) == "Failed to create connection: Details must be an object."
 
 

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 MASK = "*****"
 _ROOT = "/v1/api/connections"
+_TAKEN = "This connection already exists.  Please choose a different connection name."
 _BATCH_TIMEOUT_S = 60.0
 _WRITE_TIMEOUT_S = 3600.0
 _MARGIN_S = 15.0  # the platform's own limit comes first: it has words for it
@@ -305,9 +306,15 @@ def create(client: Client, name: str, connection_type: str, details: Mapping[str
         request = {"name": name, "type": connection_type, "details": details}
         answer = client._transport.post(f"{_ROOT}/create", request)
     except WallarooAPIError as error:
-        taken = "This connection already exists.  Please choose a different connection name."
-        raise RequestRefused.because(taken if error.code == 409 else "Failed to create connection:", error) from None
+        if error.code == 409:
+            raise RequestRefused(409, error=_instead(name), response=error.response, prefix=_TAKEN) from None
+        raise RequestRefused.because("Failed to create connection:", error) from None
     return Connection(client, {"id": answer["id"], "name": name, "type": connection_type})
+
+
+def _instead(name: str) -> str:
+    one = f"wl.get_connection({name!r})"
+    return f"To change the one that there is: {one}.update({{…}}), or .rotate({{…}}), which tests it first."
 
 
 def get(client: Client, name: str) -> Connection:

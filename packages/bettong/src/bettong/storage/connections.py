@@ -43,7 +43,7 @@ class SqlConnectionStore:
         """Keep a connection as it is given, id and time included; its `workspace_names` are not looked at. `sealed`
         are the details of the version that it says."""
         taken = Conflict(
-            f"A connection '{connection.name}' exists already.", "Choose another name, or delete that one first."
+            f"A connection '{connection.name}' exists already.", "Update or rotate that one, or choose another name."
         )
         with self._database.write(taken=taken) as tx:
             tx.execute(
