@@ -95,11 +95,67 @@ def test_a_wait_for_a_batch_that_could_not_do_some_rows_ends_with_a_warning(
     assert capsys.readouterr().err == f"Warning: job {ID}: {words}\n"
 
 
-def test_a_batch_without_rejects_and_a_stream_are_not_warned_about(
+def stream(state: str = "running", **more: Any) -> dict[str, Any]:
+    """A stream that has answered five of ten messages, and dead-lettered the others, unless `more` says otherwise."""
+    counts = {"messages_in": 10, "predictions_out": 5, "dead_lettered": 5, "rejected": 0, "answered_before": 0}
+    told = {"dead_letter": "live-failed", "last_reason": "Row 0 lacks the column 'x'.", "waiting_for": None, "lag": 3}
+    progress = {"rows_read": 10, "rows_written": 5, "rows_rejected": 5, **counts, **told, **more}
+    return record(state, kind="infer_stream", progress=progress)
+
+
+def test_a_stream_tells_what_became_of_its_messages_where_they_went_and_why(
+    job: Job, platform: StubPlatform, capsys: pytest.CaptureFixture[str]
+) -> None:
+    platform.on(f"{ROOT}/{ID}", *says(stream(), stream("cancelled")))
+    told = "5 answered, 5 dead-lettered to 'live-failed', 0 rejected"
+    assert f"running  {told.replace(', ', '  ')}  3 waiting" in repr(job)
+    warning = "5 of 10 messages were dead-lettered to 'live-failed'. The last: Row 0 lacks the column 'x'."
+
+    assert job.wait().state() == "cancelled"
+
+    assert capsys.readouterr().out.endswith(f"Warning: {warning}\n")
+    assert warning in repr(job)
+    platform.on(f"{ROOT}/list", {"jobs": [stream()], "more": False})
+    assert f"<td>{told}, 3 waiting</td>".replace("'", "&#x27;") in job._client.list_jobs()._repr_html_()
+
+
+def test_a_stream_that_keeps_its_rejects_says_where_they_are(
+    job: Job, platform: StubPlatform, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kept = {"dead_letter": None, "dead_lettered": 0, "rejected": 1}
+    platform.on(f"{ROOT}/{ID}", *says(stream("cancelled", **kept)))
+
+    job.wait()
+
+    assert "Warning: 1 of 10 messages was rejected: job.rejects() has it. The last: Row 0" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("refused", "why"), [(False, ""), (True, ", which refuses the login,")])
+def test_a_stream_that_waits_says_for_what_and_since_when_and_no_lag(
+    refused: bool, why: str, job: Job, platform: StubPlatform
+) -> None:
+    away = {"what": "REDIS 'broker' (source)", "login_refused": refused, "since": "2026-11-30T23:08:43+00:00"}
+    platform.on(f"{ROOT}/{ID}", *says(stream(waiting_for=away, lag=None)))
+
+    assert f"0 rejected  waiting for REDIS 'broker' (source){why} since 23:08:43 UTC" in repr(job)
+    ended = JobProgress(stream(waiting_for=away)["progress"], "failed")
+    assert "waiting" not in str(ended)
+
+
+def test_what_a_maker_should_know_is_told_when_a_job_is_made(
     client: Client, platform: StubPlatform, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    dead_lettered = {"messages_in": 5, "rows_read": 5, "rows_written": 2, "rows_rejected": 3}
-    for known in (record("succeeded", 200), record("cancelled", kind="infer_stream", progress=dead_lettered)):
+    platform.on(f"{ROOT}/infer_stream", {"job": record(warning="Topic 'orders' is answered already.")})
+
+    make(client, "infer_stream", {})
+
+    assert capsys.readouterr().out == "Warning: Topic 'orders' is answered already.\n"
+
+
+def test_a_job_that_did_everything_is_not_warned_about(
+    client: Client, platform: StubPlatform, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for known in (record("succeeded", 200), stream("cancelled", dead_lettered=0)):
         platform.on(f"{ROOT}/{ID}", *says(known))
         waited = Job(client, {"id": ID}).wait()
         assert "job.rejects()" not in repr(waited)

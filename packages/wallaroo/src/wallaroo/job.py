@@ -39,7 +39,7 @@ _AWAY_S = 120.0  # for how long the platform may not answer while a job is waite
 class JobProgress(dict[str, Any]):
     """How far a job is: `rows_read`, `rows_written`, `rows_rejected`, `rows_total` (None when nobody knows), and what
     else its kind counts, such as messages of a stream; `lag` is how many of its topic wait, as of a few seconds ago,
-    None where the broker cannot tell. Shows itself as a bar."""
+    None where nobody can tell, and `waiting_for` what it waits for itself. Shows itself as a bar."""
 
     def __init__(self, known: Mapping[str, Any] | None, state: str) -> None:
         super().__init__(known or {})
@@ -73,12 +73,33 @@ class JobProgress(dict[str, Any]):
         if self and not any(name.startswith("rows_") for name in self):
             numbers = ((name, value) for name, value in self.items() if isinstance(value, (int, float)))
             return [f"{value:,} {name.replace('_', ' ')}" for name, value in numbers]
+        if "messages_in" in self:
+            return [*self._messages(), *self._waits()]
         written, total, rejected = self.get("rows_written"), self.get("rows_total"), self.get("rows_rejected")
         done = (self.get("rows_read") or 0) if written is None else written
         rows = f"{done:,} of {total:,} rows" if total else f"{done:,} {'row' if done == 1 else 'rows'}"
-        waiting = None if self.state in _ENDED else self.get("lag")
-        told = [f"{rejected:,} rejected"] if rejected else []
-        return [rows, *told, *([] if waiting is None else [f"{waiting:,} waiting"])]
+        return [rows, *([f"{rejected:,} rejected"] if rejected else []), *self._waits()]
+
+    def _messages(self) -> Sequence[str]:
+        """What became of those of a stream."""
+        topic, before = self.get("dead_letter"), self.get("answered_before")
+        dead = f"{self.get('dead_lettered') or 0:,} dead-lettered to '{topic}'"
+        return [
+            f"{self.get('predictions_out') or 0:,} answered",
+            *([dead] if topic else []),
+            f"{self.get('rejected') or 0:,} rejected",
+            *([f"{before:,} answered before"] if before else []),
+        ]
+
+    def _waits(self) -> Sequence[str]:
+        """What a job waits for, or how many messages wait for it."""
+        if self.state in _ENDED:
+            return []
+        if waited := self.get("waiting_for"):
+            refused = ", which refuses the login," if waited["login_refused"] else ""
+            return [f"waiting for {waited['what']}{refused} since {waited['since'][11:19]} UTC"]
+        lag = self.get("lag")
+        return [] if lag is None else [f"{lag:,} waiting"]
 
 
 class Job(Object):
@@ -207,8 +228,10 @@ class Job(Object):
         return found
 
     def _rejected(self) -> str:
-        """What a person should know of the rows that a batch could not do; "" where there are none."""
+        """What a person should know of the rows or messages that it could not do; "" where there are none."""
         progress = self._get("progress") or {}
+        if self.kind() == "infer_stream":
+            return _unanswered(progress)
         count = progress.get("rows_rejected")
         if self.kind() != "infer_batch" or not count:
             return ""
@@ -291,6 +314,17 @@ class _Waiting:
         if line != self._line:
             self._screen.write(f"\r{line.ljust(len(self._line))}")
             self._line = line
+
+
+def _unanswered(progress: Mapping[str, Any]) -> str:
+    """Of the messages of a stream."""
+    dead, kept = progress.get("dead_lettered") or 0, progress.get("rejected") or 0
+    if not dead and not kept:
+        return ""
+    were, them = ("was", "it") if dead + kept == 1 else ("were", "them")
+    where = f"dead-lettered to '{progress.get('dead_letter')}'" if dead else f"rejected: job.rejects() has {them}"
+    last = f" The last: {reason}" if (reason := progress.get("last_reason")) else ""
+    return f"{dead + kept:,} of {progress['messages_in']:,} messages {were} {where}.{last}"
 
 
 _OLDER = "(there are older ones: pass a higher limit, or limit=None for all)"

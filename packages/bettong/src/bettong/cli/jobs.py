@@ -54,8 +54,8 @@ def list_jobs(unended: bool, lines: int, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(found, indent=2))
         return
-    rows = [(j["id"], j["kind"], j["pipeline_name"], j["state"], _rows(j), j["created_at"][:19]) for j in found]
-    show_table(("id", "kind", "pipeline", "state", "rows", "created at"), rows, empty="There are no jobs.")
+    rows = [(j["id"], j["kind"], j["pipeline_name"], j["state"], _progress(j), j["created_at"][:19]) for j in found]
+    show_table(("id", "kind", "pipeline", "state", "progress", "created at"), rows, empty="There are no jobs.")
     if len(listed) > lines:
         click.echo(f"There are older ones: bettong jobs list -n {10 * lines}", err=True)
 
@@ -75,7 +75,8 @@ def show(job_id: str, as_json: bool) -> None:
         "kind": job["kind"],
         "pipeline": job["pipeline_name"],
         "state": job["state"],
-        "rows": _rows(job),
+        "messages" if job["kind"] == "infer_stream" else "rows": _rows(job),
+        "last fault": (job["progress"] or {}).get("last_reason") or "",
         "waiting": _waiting(job),
         "guarantee": job["guarantee"],
         "attempts": job["attempts"],
@@ -124,8 +125,7 @@ def rejects(job_id: str, lines: int, output: str | None) -> None:
     path = _path(server, job_id)
     with rows_of(server, f"{path}/rejects") as (schema, batches):
         if not schema.names:
-            job = server.get(path)["job"]
-            click.echo(f"Job {job['id']} has {'' if job['ended_at'] else 'so far '}no rejects.")
+            click.echo(_no_rejects(server.get(path)["job"]))
             return
         if output is not None:
             count = save(schema, batches, output)
@@ -172,15 +172,24 @@ def _path(server: Server, job_id: str) -> str:
 
 
 def _waiting(job: Mapping[str, Any]) -> str:
-    """How far a stream is behind, as it said a few seconds ago; "" where nobody knows, and of what has ended."""
-    waits = None if job["ended_at"] else (job["progress"] or {}).get("lag")
-    return "" if waits is None else f"{waits:,} messages"
+    """What a stream waits for, or else how far it is behind, as it said a few seconds ago; "" where nobody knows, and
+    of what has ended."""
+    progress = {} if job["ended_at"] else job["progress"] or {}
+    if waited := progress.get("waiting_for"):
+        refused = ", which refuses the login," if waited["login_refused"] else ""
+        return f"for {waited['what']}{refused} since {waited['since'][11:19]} UTC"
+    return "" if progress.get("lag") is None else f"{progress['lag']:,} messages"
+
+
+def _progress(job: Mapping[str, Any]) -> str:
+    waits = _waiting(job)
+    return f"{_rows(job)}, waiting {waits}" if waits.startswith("for ") else _rows(job)
 
 
 def _rows(job: Mapping[str, Any]) -> str:
     progress = job["progress"] or {}
     if "messages_in" in progress:
-        return f"{progress.get('predictions_out') or 0:,} of {progress['messages_in'] or 0:,} messages"
+        return _messages(progress)
     written, total = progress.get("rows_written"), progress.get("rows_total")
     done = (progress.get("rows_read") or 0) if written is None else written
     rejected = f", {progress['rows_rejected']:,} rejected" if progress.get("rows_rejected") else ""
@@ -189,3 +198,26 @@ def _rows(job: Mapping[str, Any]) -> str:
 
 def _rejects(count: int) -> str:
     return f"{count:,} reject{'' if count == 1 else 's'}"
+
+
+def _messages(progress: Mapping[str, Any]) -> str:
+    """What became of those of a stream."""
+    told = [f"{progress.get('predictions_out') or 0:,} answered"]
+    if topic := progress.get("dead_letter"):
+        told.append(f"{progress.get('dead_lettered') or 0:,} dead-lettered to '{topic}'")
+    told.append(f"{progress.get('rejected') or 0:,} rejected")
+    if before := progress.get("answered_before"):
+        told.append(f"{before:,} answered before")
+    return ", ".join(told)
+
+
+def _no_rejects(job: Mapping[str, Any]) -> str:
+    progress = job["progress"] or {}
+    if not (topic := progress.get("dead_letter")):
+        return f"Job {job['id']} has {'' if job['ended_at'] else 'so far '}no rejects."
+    dead, reason = progress.get("dead_lettered") or 0, progress.get("last_reason")
+    last = f" The last: {reason}" if dead and reason else ""
+    return (
+        f"Job {job['id']} keeps no rejects: messages that it cannot answer go to topic "
+        f"'{topic}', {dead:,} so far, each with the reason in its header bettong-error.{last}"
+    )
