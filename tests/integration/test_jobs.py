@@ -367,4 +367,4 @@ def test_the_command_line_lists_shows_and_cancels(platform: JobPlatform) -> None
     assert cancelled == f"Job {job_id}: asked to stop.\n"
     assert "state      cancelled" in shown
     assert "It was cancelled." in said
-    assert (nothing.returncode, "There is no job with that id" in nothing.stderr) == (1, True)
+    assert (nothing.returncode, "There is no job '00000000' that you may see." in nothing.stderr) == (1, True)

@@ -123,6 +123,21 @@ def test_the_deployed_version_is_taken_unless_another_is_named(api: Api, platfor
     assert versions == [newer, things.version, newer]
 
 
+def test_a_version_that_is_none_is_repeated_with_those_that_there_are(
+    api: Api, platform: Platform, things: Things
+) -> None:
+    newer = platform.pipeline("bob", things.workspace, platform.model("bob", things.workspace, "newer")).version
+
+    far = api.post("bob", f"{API}/infer_batch", things.batch(pipeline_version="nope"))
+    near = api.post("bob", f"{API}/infer_batch", things.batch(pipeline_version=newer[:-1]))
+
+    assert (far.status_code, near.status_code) == (404, 404)
+    assert far.json()["msg"] == (
+        f"There is no pipeline version 'nope' that you may see. There are: '{newer}', '{things.version}'."
+    )
+    assert near.json()["msg"].endswith(f"Did you mean '{newer}'?")
+
+
 def test_jobs_are_listed_newest_first_by_kind_workspace_and_state(api: Api, things: Things) -> None:
     first = api.ok("bob", f"{API}/infer_batch", things.batch())["job"]
     second = api.ok("bob", f"{API}/infer_batch", things.batch())["job"]
@@ -168,7 +183,11 @@ def test_members_see_and_cancel_a_job_and_strangers_find_none(api: Api, things: 
     hidden = api.send("eve", "GET", f"{API}/{job['id']}").json()["msg"]
     absent = api.send("eve", "GET", f"{API}/{'0' * 36}").json()["msg"]
     assert statuses("eve", job["id"]) == {404}
-    assert hidden == absent
+    assert (
+        hidden
+        == absent.replace("0" * 36, job["id"])
+        == (f"There is no job '{job['id']}' that you may see. List the jobs to see which there are.")
+    )
     assert api.ok("eve", f"{API}/list") == {"jobs": [], "more": False}
     api.ok("bob", "/v1/api/workspaces/add_user", {"workspace_id": things.workspace, "email": "eve@example.org"})
     assert statuses("eve", job["id"]) == {200}

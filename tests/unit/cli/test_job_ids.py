@@ -42,17 +42,68 @@ def test_characters_that_several_ids_have_name_none_of_them(server: Server) -> N
         jobs._path(server, "7d2c")
 
 
-def test_what_is_too_short_for_an_id_is_left_to_the_server_to_refuse(server: Server) -> None:
-    assert jobs._path(server, "") == "/v1/api/jobs/"
+def test_what_is_too_short_for_an_id_is_repeated_with_what_it_takes(server: Server) -> None:
+    with pytest.raises(click.ClickException, match=r"'730' is too short for an id\. Give 4 characters of it at least"):
+        jobs._path(server, "730")
     assert jobs._path(server, "../x") == "/v1/api/jobs/..%2Fx"
 
 
-def test_a_running_stream_is_shown_with_what_waits_for_it() -> None:
-    running = {"ended_at": None, "progress": {"messages_in": 5, "lag": 1200}}
+@pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [
+        ("running", None, f"Job {FIRST}: asked to stop.\n"),
+        ("pending", "cancelled", f"Job {FIRST}: cancelled.\n"),
+        (
+            "running",
+            "succeeded",
+            f"Job {FIRST} had already succeeded at 2026-11-30T23:05:12; there was nothing to cancel.\n",
+        ),
+        ("failed", "failed", f"Job {FIRST} had already failed at 2026-11-30T23:05:12; there was nothing to cancel.\n"),
+        (
+            "cancelled",
+            "cancelled",
+            f"Job {FIRST} had already been cancelled at 2026-11-30T23:05:12; there was nothing to cancel.\n",
+        ),
+    ],
+)
+def test_a_cancel_says_what_had_become_of_the_job(
+    before: str, after: str | None, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def told(state: str) -> dict[str, Any]:
+        ended = None if state in ("pending", "running") else "2026-11-30T23:05:12.345+00:00"
+        return {"job": {"id": FIRST, "state": state, "ended_at": ended}}
 
-    assert jobs._waiting(running) == "1,200 messages"
-    assert jobs._waiting({**running, "progress": {"messages_in": 5, "lag": None}}) == ""
-    assert jobs._waiting({**running, "ended_at": "2026-11-30T20:00:00"}) == ""
+    class One:
+        def get(self, path: str) -> Any:
+            return told(before)
+
+        def post(self, path: str, body: object = None) -> Any:
+            assert path.endswith("/cancel")
+            return told(after or before)
+
+    monkeypatch.setattr(jobs, "Server", One)
+
+    assert CliRunner().invoke(jobs.jobs, ["cancel", FIRST]).output == said
+
+
+@pytest.mark.parametrize(
+    ("there", "said"),
+    [
+        (0, "There are no jobs.\n"),
+        (1, "No job runs or waits. 1 has ended: bettong jobs list\n"),
+        (30, "No job runs or waits. 30 have ended: bettong jobs list\n"),
+    ],
+)
+def test_a_list_of_what_runs_says_how_many_have_ended_where_nothing_does(
+    there: int, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Ended:
+        def post(self, path: str, body: Any = None) -> Any:
+            return {"jobs": [] if body["unended"] else [{"id": FIRST, "ended_at": "x"}] * there, "more": False}
+
+    monkeypatch.setattr(jobs, "Server", Ended)
+
+    assert CliRunner().invoke(jobs.jobs, ["list", "--unended"]).output == said
 
 
 @pytest.mark.parametrize("command", ["show", "logs", "rejects", "cancel"])

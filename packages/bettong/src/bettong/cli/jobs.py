@@ -20,6 +20,7 @@ _ROOT = "/v1/api/jobs"
 
 _PAGE = 1000  # jobs of an answer
 _SHORTEST_ID, _WHOLE_ID = 4, 36
+_HAD = {"succeeded": "succeeded", "failed": "failed", "cancelled": "been cancelled"}
 
 
 def _some_id(context: click.Context, _: click.Parameter, job_id: str | None) -> str:
@@ -49,13 +50,15 @@ def jobs() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print the answer of the server as JSON.")
 def list_jobs(unended: bool, lines: int, as_json: bool) -> None:
     """List jobs, newest first."""
-    listed = list(islice(_listed(Server(), unended=unended, most=lines + 1), lines + 1))
+    server = Server()
+    listed = list(islice(_listed(server, unended=unended, most=lines + 1), lines + 1))
     found = listed[:lines]
     if as_json:
         click.echo(json.dumps(found, indent=2))
         return
     rows = [(j["id"], j["kind"], j["pipeline_name"], j["state"], _progress(j), j["created_at"][:19]) for j in found]
-    show_table(("id", "kind", "pipeline", "state", "progress", "created at"), rows, empty="There are no jobs.")
+    empty = "" if rows else _none(server, unended=unended)
+    show_table(("id", "kind", "pipeline", "state", "progress", "created at"), rows, empty=empty)
     if len(listed) > lines:
         click.echo(f"There are older ones: bettong jobs list -n {10 * lines}", err=True)
 
@@ -145,9 +148,16 @@ def rejects(job_id: str, lines: int, output: str | None) -> None:
 def cancel(job_id: str) -> None:
     """Have a job stop where it is safe. What it has written stays."""
     server = Server()
-    job = server.post(f"{_path(server, job_id)}/cancel")["job"]
-    ended = job["state"] if job["ended_at"] else "asked to stop"
-    click.echo(f"Job {job['id']}: {ended}.")
+    path = _path(server, job_id)
+    job = server.get(path)["job"]
+    if not job["ended_at"]:
+        job = server.post(f"{path}/cancel")["job"]
+        if not job["ended_at"] or job["state"] == "cancelled":
+            click.echo(f"Job {job['id']}: {'cancelled' if job['ended_at'] else 'asked to stop'}.")
+            return
+    click.echo(
+        f"Job {job['id']} had already {_HAD[job['state']]} at {job['ended_at'][:19]}; there was nothing to cancel."
+    )
 
 
 def _listed(server: Server, *, unended: bool = False, most: int = _PAGE) -> Iterator[Mapping[str, Any]]:
@@ -161,9 +171,18 @@ def _listed(server: Server, *, unended: bool = False, most: int = _PAGE) -> Iter
             asked["after"] = answer["jobs"][-1]["id"]
 
 
+def _none(server: Server, *, unended: bool) -> str:
+    ended = sum(1 for job in _listed(server) if job["ended_at"]) if unended else 0
+    if not ended:
+        return "There are no jobs."
+    return f"No job runs or waits. {ended:,} {'has' if ended == 1 else 'have'} ended: bettong jobs list"
+
+
 def _path(server: Server, job_id: str) -> str:
     """Of the job with that id, or of the only one whose id begins so."""
-    if _SHORTEST_ID <= len(job_id) < _WHOLE_ID:
+    if len(job_id) < _SHORTEST_ID:
+        fail(f"'{job_id}' is too short for an id. Give {_SHORTEST_ID} characters of it at least: bettong jobs list")
+    if len(job_id) < _WHOLE_ID:
         named = [str(job["id"]) for job in _listed(server) if job["id"].startswith(job_id)]
         if len(named) > 1:
             fail(f"The ids of {len(named)} jobs begin with '{job_id}'. Give more of it: bettong jobs list")

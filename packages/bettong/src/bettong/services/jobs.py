@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from bettong.domain.jobs import Job, JobKind, JobState
+from bettong.domain.near_names import shown
 from bettong.errors import BadInput, Forbidden, NotFound
 from bettong.services.batch_orders import batch_order
 from bettong.services.deployment_search import DeploymentSearch
@@ -124,7 +125,9 @@ class JobService:
         except NotFound:
             job = None
         if job is None or not principal.may_see(job.workspace_id):
-            raise NotFound("There is no job with that id that you may see.", "List the jobs to see which there are.")
+            raise NotFound(
+                f"There is no job {shown(job_id)} that you may see.", "List the jobs to see which there are."
+            )
         return job
 
     def all(
