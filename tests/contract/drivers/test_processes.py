@@ -158,8 +158,15 @@ def test_a_type_without_a_driver_is_stored_only() -> None:
     calls = new_calls()
 
     assert calls.info("mongodb") is None
-    with pytest.raises(BadInput, match="stored only"):
+    with pytest.raises(BadInput, match="stored only") as refused:
         calls.test("mongodb", {}, 30)
+    assert refused.value.next_step.startswith("Types with a driver: ")
+
+
+def test_a_mistyped_type_is_answered_with_the_one_that_was_meant() -> None:
+    with pytest.raises(BadInput, match="'SQLIT'") as refused:
+        new_calls().test("SQLIT", {}, 30)
+    assert refused.value.next_step.startswith("Did you mean SQLITE? ")
 
 
 def test_types_are_compared_without_case() -> None:

@@ -257,6 +257,20 @@ def test_a_rotation_says_whether_it_switched_and_forgets_what_was_revealed(
     platform.on(
         f"{ROOT}/get_by_id", {**record, "details": {"password": "old"}}, {**record, "details": {"password": "new"}}
     )
+def test_a_layer_that_holds_and_is_worth_a_look_says_so(connection: Connection, platform: StubPlatform) -> None:
+    said = {
+        "said": "complete; not known to POSTGRES and not used: tabel (did you mean table?)",
+        "next_step": "Correct it.",
+    }
+    platform.on(f"{ROOT}/test", {"ok": True, "stages": [{**STAGES[0], **said}]})
+
+    report = connection.test()
+
+    assert report
+    assert repr(report).splitlines()[-2:] == [f"Mind details: {said['said']}. Correct it.", "It works."]
+    assert "tabel" in report._repr_html_()
+
+
     platform.on(
         f"{ROOT}/rotate",
         {"switched": False, "report": {"ok": False, "stages": STAGES}, "connection": {**record, "version": 1}},

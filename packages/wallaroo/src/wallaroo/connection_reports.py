@@ -21,7 +21,8 @@ class Stage:
     Attributes:
         ok: None when the layer was not reached, or does not apply.
         took_ms: milliseconds.
-        said, next_step: what was found, and what to do next.
+        said, next_step: what was found, and what to do next. Where a layer holds and says what to do all the same, it
+            found something worth a look, such as a field that its driver does not know.
     """
 
     def __init__(self, record: Mapping[str, Any]) -> None:
@@ -67,7 +68,8 @@ class TestReport:
 
     def __repr__(self) -> str:
         table = text_grid(("layer", "state", "ms"), [(s.name, s.state, f"{s.took_ms:.1f}") for s in self.stages])
-        return f"{table}\n{self._summary()}"
+        remarks = [f"Mind {s.name}: {s.said}. {s.next_step}" for s in self.stages if s.ok and s.next_step]
+        return "\n".join([table, *remarks, self._summary()])
 
 
 class Rotation:

@@ -72,6 +72,16 @@ def masked(details: Mapping[str, Any]) -> dict[str, Any]:
     return shown
 
 
+def json_kind(value: object) -> str:
+    """What kind of JSON a value is, in words."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "a boolean"
+    kinds = {str: "a text", list: "a list", dict: "an object", int: "a number", float: "a number"}
+    return kinds.get(type(value), "no JSON value")
+
+
 def _merged(stored: object, sent: object, place: str, *, whole: bool) -> Any:
     if sent == MASK:
         if stored is _NOTHING:

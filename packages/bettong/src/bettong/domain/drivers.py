@@ -60,7 +60,8 @@ class WriteMode(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class StageResult:
-    """One layer of a test: `ok` is None when it was not reached or does not apply. `said` never holds a secret."""
+    """One layer of a test: `ok` is None when it was not reached or does not apply. `said` never holds a secret.
+    One that holds and has a `next_step` all the same says something that is worth a look."""
 
     stage: Stage
     ok: bool | None

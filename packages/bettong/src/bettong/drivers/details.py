@@ -5,22 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, get_args
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, SecretStr, ValidationError
+from pydantic import BaseModel, ConfigDict, SecretStr, ValidationError
 
 from bettong.domain.drivers import DriverInfo, ReadOrder
+from bettong.domain.field_names import unused
 from bettong.drivers.earlier import Earlier
-from bettong.errors import BadInput
+from bettong.drivers.known_fields import known_to, names_of
+from bettong.drivers.misfits import misfit
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from pydantic.fields import FieldInfo
     from pydantic_core import ErrorDetails
 
     from bettong.domain.drivers import Driver
-
-MAX_TOLD = 5  # problems in one message
-_UNSAFE = frozenset({"union_tag_invalid"})  # pydantic's own words for these repeat the value
 
 
 class Details(BaseModel):
@@ -30,6 +28,7 @@ class Details(BaseModel):
 
     stand_ins: ClassVar[Mapping[str, tuple[str, ...]]] = {}  # fields that another one can stand for, by its name
     earlier: ClassVar[tuple[Earlier, ...]] = ()  # how details that are stored became these, the oldest step first
+    also_known: ClassVar[frozenset[str]] = frozenset()  # no fields, and yet nothing to wonder about in these details
 
 
 def check(model: type[BaseModel], kind: str, values: Mapping[str, Any]) -> BaseModel:
@@ -42,7 +41,7 @@ def check(model: type[BaseModel], kind: str, values: Mapping[str, Any]) -> BaseM
         return model.model_validate(values)
     except ValidationError as wrong:
         found = _errors(wrong)
-    raise BadInput(_told(kind, found), _takes(model))  # outside the handler: the error in hand knows the values
+    raise misfit(model, kind, values, found)  # outside the handler: the error in hand knows the values
 
 
 def check_beside(model: type[BaseModel], kind: str, values: Mapping[str, Any], unknown: frozenset[str]) -> None:
@@ -60,12 +59,20 @@ def check_beside(model: type[BaseModel], kind: str, values: Mapping[str, Any], u
         # A check over all fields runs on values that are still to come: its verdict counts once they are there.
         found = [error for error in _errors(wrong) if error["loc"] and str(error["loc"][0]) not in unknown]
     if found:
-        raise BadInput(_told(kind, found), _takes(model))
+        raise misfit(model, kind, values, found)
+
+
+def left_alone(model: type[BaseModel], kind: str, values: Mapping[str, Any]) -> str:
+    """What is said of top-level fields that the model does not know; "" when it knows them all."""
+    known = known_to(model)
+    return "" if known is None else unused(kind, tuple(values), known)
 
 
 def secret_fields(model: type[BaseModel]) -> tuple[str, ...]:
     """The names, as they stand in details, of the fields that hold a SecretStr at any depth of their type."""
-    return tuple(_name(name, field) for name, field in model.model_fields.items() if _holds_secret(field.annotation))
+    return tuple(
+        names_of(name, field)[0] for name, field in model.model_fields.items() if _holds_secret(field.annotation)
+    )
 
 
 def secret_values(details: BaseModel) -> Iterator[str]:
@@ -75,12 +82,13 @@ def secret_values(details: BaseModel) -> Iterator[str]:
 
 
 def describe(driver: type[Driver], types: tuple[str, ...], capabilities: frozenset[Any], installed: bool) -> DriverInfo:
-    """What is told of a driver. The JSON schema marks secret fields with `format: password, writeOnly: true`."""
+    """What is told of a driver. The JSON schema marks secret fields with `format: password, writeOnly: true`, has every
+    name that means something in `x-known`, and in `x-instead-of` of a field those that it stands for."""
     return DriverInfo(
         types=types,
         title=driver.title,
         capabilities=capabilities,
-        details_schema=driver.details.model_json_schema(),
+        details_schema=_schema(driver.details),
         secret_fields=secret_fields(driver.details),
         extra=driver.extra,
         installed=installed,
@@ -89,37 +97,20 @@ def describe(driver: type[Driver], types: tuple[str, ...], capabilities: frozens
     )
 
 
+def _schema(model: type[BaseModel]) -> dict[str, Any]:
+    schema = model.model_json_schema()
+    stand_ins: Mapping[str, tuple[str, ...]] = getattr(model, "stand_ins", {})
+    for name, fields in stand_ins.items():
+        if name in schema.get("properties", {}):
+            schema["properties"][name]["x-instead-of"] = list(fields)
+    known = known_to(model)
+    if known is not None and not getattr(model, "earlier", ()):  # names of an earlier form are known to its steps alone
+        schema["x-known"] = list(known)
+    return schema
+
+
 def _errors(wrong: ValidationError) -> list[ErrorDetails]:
-    return wrong.errors(include_url=False, include_context=False, include_input=False)
-
-
-def _told(kind: str, errors: list[ErrorDetails]) -> str:
-    told = [_one(error) for error in errors[:MAX_TOLD]]
-    more = f"; and {len(errors) - MAX_TOLD} more" if len(errors) > MAX_TOLD else ""
-    return f"The details do not fit type {kind}: {'; '.join(told)}{more}."
-
-
-def _one(error: ErrorDetails) -> str:
-    name = ".".join(str(part) for part in error["loc"])
-    if error["type"] == "missing":
-        return f"'{name}' is missing"
-    if error["type"] in _UNSAFE:
-        return f"'{name}' is none of the kinds it may be"
-    words = error["msg"].removeprefix("Value error, ").removeprefix("Input ").rstrip(".")
-    return f"'{name}' {words}" if name else words
-
-
-def _takes(model: type[BaseModel]) -> str:
-    required = [_name(n, f) for n, f in model.model_fields.items() if f.is_required()]
-    optional = [_name(n, f) for n, f in model.model_fields.items() if not f.is_required()]
-    return f"It needs {', '.join(required) or 'nothing'}; it takes also {', '.join(optional) or 'nothing'}."
-
-
-def _name(name: str, field: FieldInfo) -> str:
-    alias = field.validation_alias
-    if isinstance(alias, AliasChoices):
-        alias = next((choice for choice in alias.choices if isinstance(choice, str)), None)
-    return alias if isinstance(alias, str) else name
+    return wrong.errors(include_url=False, include_input=False)
 
 
 def _holds_secret(annotation: object) -> bool:

@@ -21,6 +21,17 @@ if TYPE_CHECKING:
 TOKENS = "https://oauth2.googleapis.com/token"
 _FORM = "application/x-www-form-urlencoded"
 _WHOLE = ("service_account", "service_account_json")
+_BESIDE = frozenset(  # what Google puts into a service account's JSON, too
+    {
+        "type",
+        "project_id",
+        "client_id",
+        "auth_uri",
+        "auth_provider_x509_cert_url",
+        "client_x509_cert_url",
+        "universe_domain",
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +49,7 @@ class ServiceAccountDetails(Details):
     is not given."""
 
     stand_ins: ClassVar[Mapping[str, tuple[str, ...]]] = dict.fromkeys(_WHOLE, ("project_id",))
+    also_known: ClassVar[frozenset[str]] = _BESIDE
 
     client_email: str = ""
     private_key: SecretStr = SecretStr("")

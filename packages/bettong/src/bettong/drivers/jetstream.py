@@ -14,6 +14,7 @@ from pydantic import AliasChoices, Field, SecretStr, model_validator
 from bettong.domain.drivers import Entry, Message
 from bettong.drivers import egress as reach
 from bettong.drivers import streams
+from bettong.drivers.server_details import Host  # noqa: TC001  # pydantic looks it up
 from bettong.drivers.server_uri import beside, uri_of
 from bettong.errors import BadInput, BettongError
 
@@ -36,7 +37,7 @@ _PATTERN = re.compile(r"[^\s.]+(\.[^\s.]+)*")
 class NatsDetails(streams.StreamDetails):
     stand_ins: ClassVar[Mapping[str, tuple[str, ...]]] = {"uri": ("host",)}
 
-    host: str = Field(description="Name or address of a server that has JetStream.")
+    host: Host = Field(description="Name or address of a server that has JetStream.")
     port: int = Field(4222, ge=1, le=65535)
     user: str = Field("", validation_alias=AliasChoices("user", "username"))
     password: SecretStr = SecretStr("")

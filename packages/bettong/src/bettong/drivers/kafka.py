@@ -31,6 +31,8 @@ _TLS = {"SSL": "verify", "SASL_SSL": "verify", "PLAINTEXT": "disable", "SASL_PLA
 
 
 class KafkaDetails(streams.StreamDetails):
+    also_known: ClassVar[frozenset[str]] = frozenset({"security.protocol", "security_protocol"})
+
     redeliver_after_s: float = Field(
         10.0, ge=6, le=1800, description="How long after the death of a consumer another one gets what it had."
     )

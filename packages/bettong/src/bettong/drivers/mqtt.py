@@ -17,6 +17,7 @@ from pydantic import AliasChoices, Field, SecretStr, model_validator
 from bettong.domain.drivers import Entry, Message
 from bettong.drivers import egress as reach
 from bettong.drivers import streams
+from bettong.drivers.server_details import Host  # noqa: TC001  # pydantic looks it up
 from bettong.drivers.server_uri import beside, uri_of
 from bettong.errors import BadInput, Unavailable
 
@@ -47,7 +48,7 @@ class MqttDetails(streams.StreamDetails):
     redeliver_after_s: float = Field(
         10.0, ge=1, le=3600, description="After how long the broker counts a consumer as gone that died without a word."
     )
-    host: str = Field(description="Name or address of a broker that speaks MQTT 5.")
+    host: Host = Field(description="Name or address of a broker that speaks MQTT 5.")
     port: int = Field(_PORT, ge=1, le=65535)
     user: str = Field("", validation_alias=AliasChoices("user", "username"))
     password: SecretStr = SecretStr("")

@@ -6,13 +6,14 @@ This is what the child of `processes` runs, and what a job runs that is a proces
 from __future__ import annotations
 
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from bettong.domain.drivers import Egress, Stage, StageResult
+from bettong.domain.field_names import NEXT_STEP
 from bettong.drivers import references
 from bettong.drivers.abilities import check_installed, require
-from bettong.drivers.details import check, check_beside, secret_values
+from bettong.drivers.details import check, check_beside, left_alone, secret_values
 from bettong.drivers.earlier import upgraded
 from bettong.drivers.layers import climb
 from bettong.drivers.references import ReferencePolicy
@@ -70,7 +71,7 @@ class Opening:
         held = True
         for result in climb([(Stage.DETAILS, self._check_form), (Stage.SECRET, self._secret_work())]):
             held = held and result.ok is not False
-            yield self._scrub(result)
+            yield self._scrub(self._remarked(result) if result.stage is Stage.DETAILS else result)
         if not held:
             return
         for result in self._driver().test(self._details(), self._reach.egress, self._timeout_s):
@@ -86,6 +87,12 @@ class Opening:
         referred = frozenset(reference.field.partition(".")[0] for reference in references.found_in(raw))
         check_beside(self._driver.details, self._kind, raw, referred)
         return "complete"
+
+    def _remarked(self, result: StageResult) -> StageResult:
+        """With what is said of fields that the driver does not know, where the details are complete without them."""
+        if not result.ok or not (remark := left_alone(self._driver.details, self._kind, self._present())):
+            return result
+        return replace(result, said=f"{result.said}; {remark}", next_step=NEXT_STEP)
 
     def _secret_work(self) -> Any:
         count = len(references.found_in(self._raw)) if _well_formed(self._raw) else 0

@@ -20,7 +20,8 @@ def inside(text: str, egress: Egress) -> Path:
         BadInput: it is not absolute, or leads out of the allowed folders or into a forbidden one.
     """
     if "\0" in text or not text.startswith(("/", "~/")):
-        raise BadInput("A path is not absolute.", "Write it from the root, as in /data/sales, or from ~/.")
+        shown = text.replace("\0", "?")
+        raise BadInput(f"The path '{shown}' is not absolute.", "Write it from the root, as in /data/sales, or from ~/.")
     if text.startswith("~/"):
         text = os.path.join(egress.folders[0] if egress.folders else "/", text[2:])
     real = Path(os.path.realpath(text))
@@ -28,9 +29,15 @@ def inside(text: str, egress: Egress) -> Path:
     if not allowed or any(real.is_relative_to(os.path.realpath(folder)) for folder in egress.forbidden):
         raise BadInput(
             f"Drivers may not reach '{text}': it lies outside the folders that this platform allows.",
-            "Use a path below one of them, or ask the operator (BETTONG_FILE_FOLDERS).",
+            f"{_allowed(egress)} The operator says which (BETTONG_FILE_FOLDERS).",
         )
     return real
+
+
+def _allowed(egress: Egress) -> str:
+    if not egress.folders:
+        return "It allows none."
+    return f"Use a path below {' or '.join(egress.folders)} that is not the platform's own."
 
 
 def existing_file(text: str, egress: Egress) -> Path:

@@ -6,7 +6,7 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import pyarrow as pa
-from pydantic import Field
+from pydantic import AliasChoices, Field, field_validator
 
 from bettong.domain.drivers import Entry, ReadOrder, Stage, StageResult
 from bettong.drivers import egress as reach
@@ -47,12 +47,21 @@ class PostgresDetails(ServerDetails):
 
     port: int = Field(5432, ge=1, le=65535)
     schema_: str = Field("", alias="schema", description="Where tables without a schema are looked for and made.")
-    sslmode: Literal["disable", "prefer", "require", "verify-ca", "verify-full"] = "prefer"
+    sslmode: Literal["disable", "prefer", "require", "verify-ca", "verify-full"] = Field(
+        "prefer",
+        validation_alias=AliasChoices("sslmode", "ssl"),
+        description="Whether TLS is used and the server's certificate checked; 'verify' is verify-full.",
+    )
     ssl_ca: str = Field("", description="The authority of the server's certificate, as PEM text.")
     numeric: Literal["auto", "double", "text"] = Field(
         "auto",
         description="How NUMERIC is read: decimal if declared with precision and double if not, or one of these.",
     )
+
+    @field_validator("sslmode", mode="before")
+    @classmethod
+    def _verified(cls, value: Any) -> Any:
+        return "verify-full" if value == "verify" else value
 
 
 class PostgresSource(SqlSink):

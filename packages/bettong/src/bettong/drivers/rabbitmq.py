@@ -10,6 +10,7 @@ from pydantic import AliasChoices, Field, SecretStr, field_validator, model_vali
 from bettong.domain.drivers import Entry, Message
 from bettong.drivers import egress as reach
 from bettong.drivers import streams
+from bettong.drivers.server_details import Host  # noqa: TC001  # pydantic looks it up
 from bettong.drivers.server_uri import beside, uri_of
 from bettong.errors import BadInput, BettongError, NotFound, Unavailable
 
@@ -35,7 +36,7 @@ class RabbitMqDetails(streams.StreamDetails):
     queues: str = Field(
         "", description="Queues that browsing shows, with commas or as a list: AMQP has no way to list them."
     )
-    host: str = Field(description="Name or address of the server.")
+    host: Host = Field(description="Name or address of the server.")
     port: int = Field(_PORT, ge=1, le=65535, description="With TLS, 5671.")
     vhost: str = Field("/", validation_alias=AliasChoices("vhost", "virtual_host"))
     user: str = Field(validation_alias=AliasChoices("user", "username"))

@@ -13,6 +13,7 @@ from pydantic import AliasChoices, Field, SecretStr, model_validator
 from bettong.domain.drivers import Entry, Message
 from bettong.drivers import egress as reach
 from bettong.drivers import sql_errors, streams
+from bettong.drivers.server_details import Host  # noqa: TC001  # pydantic looks it up
 from bettong.drivers.server_uri import beside, uri_of
 from bettong.errors import BadInput, BettongError, Unavailable
 
@@ -31,7 +32,7 @@ _VALUE, _KEY = "value", "key"  # the fields of an entry that are a message's val
 class RedisDetails(streams.StreamDetails):
     stand_ins: ClassVar[Mapping[str, tuple[str, ...]]] = {"uri": ("host",)}
 
-    host: str = Field(description="Name or address of the server, which has streams from version 6.2 on.")
+    host: Host = Field(description="Name or address of the server, which has streams from version 6.2 on.")
     port: int = Field(6379, ge=1, le=65535)
     user: str = Field("", validation_alias=AliasChoices("user", "username"))
     password: SecretStr = SecretStr("")

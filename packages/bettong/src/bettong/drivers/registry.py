@@ -7,6 +7,7 @@ import sys
 from importlib import metadata
 from typing import TYPE_CHECKING, cast
 
+from bettong.domain.field_names import nearest
 from bettong.drivers.abilities import capabilities, installed
 from bettong.drivers.details import describe
 from bettong.errors import BadInput, Unavailable
@@ -48,7 +49,7 @@ class Registry:
         if name not in self._found:
             raise BadInput(
                 f"No driver is for connections of type '{kind}': it is stored only, and opened by code that knows it.",
-                f"Types with a driver: {', '.join(self.types())}.",
+                f"{_meant(name, self.types())}Types with a driver: {', '.join(self.types())}.",
             )
         if name not in self._loaded:
             self._loaded[name] = self._load(self._found[name])
@@ -85,6 +86,11 @@ class Registry:
                 f"The driver for type {point.name} does not import ({type(broken).__name__} in {point.module}).",
                 "Ask the operator to install it anew.",
             ) from broken
+
+
+def _meant(name: str, known: Sequence[str]) -> str:
+    near = nearest(name, known)
+    return f"Did you mean {near}? " if near else ""
 
 
 def _find(folders: Sequence[str]) -> dict[str, metadata.EntryPoint]:

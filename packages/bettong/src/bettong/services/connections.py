@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from bettong.domain.connections import MAX_DETAILS_BYTES, Connection
-from bettong.domain.details import refuse_masks
+from bettong.domain.details import json_kind, refuse_masks
 from bettong.domain.identity import AuditEvent
 from bettong.domain.names import check_free_name
 from bettong.errors import BadInput, Conflict, Forbidden, NotFound, TooLarge, Unavailable
@@ -253,7 +253,7 @@ def to_bytes(details: object) -> bytes:
         return b"{}"
     if not isinstance(details, dict):
         raise BadInput(
-            f"The details of a connection are {_json_kind(details)}.",
+            f"The details of a connection are {json_kind(details)}.",
             'Send a JSON object such as {"url": "https://host/file"}, or leave them out.',
         )
     if deeper_than(details, MAX_DEPTH):
@@ -285,12 +285,6 @@ def deeper_than(value: object, levels: int) -> bool:
         if not layer:
             return False
     return any(isinstance(v, (dict, list)) for v in layer)
-
-
-def _json_kind(value: object) -> str:
-    if isinstance(value, bool):
-        return "a boolean"
-    return {str: "a text", list: "a list", int: "a number", float: "a number"}.get(type(value), "no JSON value")
 
 
 def _unknown(which: str) -> NotFound:
