@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -17,7 +19,6 @@ import wallaroo
 from wallaroo.object import EntityNotFoundError, RequestRefused
 
 if TYPE_CHECKING:
-    import subprocess
     from collections.abc import Iterator
     from pathlib import Path
 
@@ -241,13 +242,23 @@ def test_all_of_it_from_the_command_line(reach: Path, folder: Path, path: Path, 
         return connections(reach, *words, stdin=stdin, code=code)
 
     file = folder / "details.json"
-    file.write_text(json.dumps({"path": str(path)}))
+    file.write_text(json.dumps({"path": str(path), "tabel": "daily"}))
     assert "others can read it there" in run("create", name, "SQLITE", "--details", '{"path": "x"}', code=1).stderr
     assert "are not a JSON object" in run("create", name, "SQLITE", "--details", "-", stdin="[1]", code=1).stderr
-    run("create", name, "SQLITE", "--details", str(file), "--use-only")
+    refused = run("create", name, "SQLITE", "password=hunter2", code=2).stderr
+    assert "never taken from the command line" in " ".join(refused.split())
+    assert "hunter2" not in refused
+    made = run("create", name, "SQLITE", "--details", str(file), "--use-only")
+    assert "not known to SQLITE and not used: tabel (did you mean table?)" in made.stderr
+    assert f"Try it: bettong connections test {name}" in made.stdout
+    typo = run("create", f"{name}-typo", "SQLIT", "--details", str(file)).stderr
+    assert "SQLIT has no driver: it is stored only. Did you mean SQLITE?" in typo
+    assert "Did you mean SQLITE? Types with a driver" in run("test", f"{name}-typo", code=1).stderr
     assert name in run("list").stdout
     assert "SQLITE" in run("drivers").stdout
-    assert "It works." in run("test", name).stdout
+    tested = run("test", name).stdout
+    assert "complete; not known to SQLITE and not used: tabel" in tested
+    assert "It works." in tested
     assert "daily" in run("browse", name).stdout
     assert "täg 1" in run("preview", name, "daily", "-n", "2").stdout
     assert run("read", name, "select day from daily").stdout.split() == ['"day"', "1", "2", "3", "4", "5"]
@@ -258,7 +269,8 @@ def test_all_of_it_from_the_command_line(reach: Path, folder: Path, path: Path, 
         assert wl.get_connection(name).read(f"from_{ending}").values.tolist() == [list(row) for row in ROWS]
     assert "no such table" in run("read", name, "nope", code=1).stderr
     assert "Wrote 5 rows" in run("write", name, "daily", str(rows), "--mode", "upsert", "--key", "day").stdout
-    assert "Version 2" in run("update", name, "--details", "-", stdin='{"table": "daily"}').stdout
+    updated = run("update", name, "--details", "-", stdin='{"table": "daily", "nte": 1}')
+    assert ("Version 2" in updated.stdout, "not used: nte" in updated.stderr) == (True, True)
     refused = run("rotate", name, "--details", "-", stdin=json.dumps({"path": f"{folder}/no.db"}), code=1).stdout
     assert "stays in force" in refused
     assert "Version 3" in run("rotate", name, "--details", "-", stdin=json.dumps({"path": str(path)})).stdout
@@ -273,3 +285,32 @@ def test_all_of_it_from_the_command_line(reach: Path, folder: Path, path: Path, 
     assert "that you may see" in run("test", name, code=1).stderr
     assert "There is no command 'tset'" in run("tset", code=2).stderr
     assert bettong("status", home=reach).returncode == 0
+
+
+def test_a_taken_name_is_told_before_anything_is_asked(reach: Path, connection: Any) -> None:
+    ours, terminal = os.openpty()
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "bettong", "connections", "create", connection.name(), "POSTGRES"],
+            stdin=terminal,
+            env={**os.environ, "BETTONG_HOME": str(reach)},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+    finally:
+        os.close(terminal)
+        os.close(ours)
+
+    assert done.returncode == 1
+    assert "exists already" in done.stderr
+    assert "uri" not in done.stderr
+
+
+def test_one_row_is_one_row(reach: Path, connection: Any, folder: Path) -> None:
+    row = str(folder / "row.csv")
+    read = connections(reach, "read", connection.name(), "daily", "--limit", "1", "-o", row).stderr
+    written = connections(reach, "write", connection.name(), "one", row).stdout
+
+    assert (read, written) == ("Read 1 row.\n", "Wrote 1 row.\n")

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from bettong.cli.calls import Server, Teaching
+from bettong.cli.calls import Server, Teaching, fail
 from bettong.cli.declared import export_connections, import_connections
-from bettong.cli.details_in import read_details
+from bettong.cli.details_in import TakesDetails, is_asked, read_details, remark_on_fields, remark_on_type
 from bettong.cli.tables import show_table
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ def drivers() -> None:
             click.echo(f"  {name:<24} {marks:<15} {field.get('description', '')}".rstrip())
 
 
-@connections.command("create")
+@connections.command("create", cls=TakesDetails)
 @click.argument("name")
 @click.argument("type")
 @_DETAILS
@@ -76,13 +77,21 @@ def create(name: str, type: str, place: str | None, workspaces: Sequence[str], u
     """Make a Connection of a TYPE, such as POSTGRES; any other text will do for one that is stored only."""
     server = Server()
     ids = [server.post("/v1/api/workspaces/get", {"name": workspace})["id"] for workspace in workspaces]
-    details = read_details(place, _driver(server, type))
+    if is_asked(place):
+        _refuse_taken(server, name)
+    driver, types = _driver(server, type)
+    if stored_only := remark_on_type(type, driver, types):
+        click.echo(stored_only, err=True)
+    details = read_details(place, driver)
     made = server.post(f"{_ROOT}/create", {"name": name, "type": type, "details": details})["id"]
     if use_only:
         server.post(f"{_ROOT}/set_use_only", {"id": made, "use_only": True})
     for workspace_id in ids:
         server.post(f"{_ROOT}/add_to_workspace", {"workspace_id": workspace_id, "connection_id": made})
-    click.echo(f"Made Connection '{name}'. Try it: bettong connections test '{name}'")
+    if remark := remark_on_fields(type, driver, details):
+        click.echo(remark, err=True)
+    tried = f" Try it: {shlex.join(('bettong', 'connections', 'test', name))}" if driver else ""
+    click.echo(f"Made Connection '{name}'.{tried}")
 
 
 @connections.command("test")
@@ -135,7 +144,7 @@ def read(name: str, query: str, output: str | None, limit: int | None, purpose: 
     request = {"name": name, "query": query, "purpose": purpose, **({} if limit is None else {"limit": limit})}
     with rows_of(Server(), f"{_ROOT}/read", request) as (schema, batches):
         rows = save(schema, batches, output)
-    click.echo(f"Read {rows:,} rows.", err=True)
+    click.echo(f"Read {_rows(rows)}.", err=True)
 
 
 @connections.command("write")
@@ -152,28 +161,32 @@ def write(name: str, table: str, file: str, mode: str, keys: Sequence[str], purp
     params = [("name", name), ("table", table), ("mode", mode), ("purpose", purpose)]
     params += [("keys", key) for key in keys]
     done = Server().send(f"{_ROOT}/write", params, load(file), ARROW_STREAM)
-    click.echo(f"Wrote {done['rows']:,} rows.")
+    click.echo(f"Wrote {_rows(done['rows'])}.")
 
 
-@connections.command("update")
+@connections.command("update", cls=TakesDetails)
 @click.argument("name")
 @_DETAILS
 @click.option("--remove", "removed", multiple=True, metavar="FIELD", help="Drop this field.")
 def update(name: str, place: str | None, removed: Sequence[str]) -> None:
     """Change details: those given go over what is stored, untested. A value ***** stays as it is."""
     server = Server()
-    details = {} if removed and place is None else _change(server, name, place)
+    details, remark = ({}, "") if removed and place is None else _change(server, name, place)
     changed = server.post(f"{_ROOT}/update", {"name": name, "details": details, "remove": list(removed)})
+    if remark:
+        click.echo(remark, err=True)
     click.echo(f"Version {changed['version']} of '{name}' is in force.")
 
 
-@connections.command("rotate")
+@connections.command("rotate", cls=TakesDetails)
 @click.argument("name")
 @_DETAILS
 def rotate(name: str, place: str | None) -> None:
-    """Test changed details, and put them in force if they work. Ends with 1 when they do not."""
+    """Test changed details, and put them in force if they work; you are asked for secrets alone. Ends with 1 when they
+    do not."""
     server = Server()
-    done = server.post(f"{_ROOT}/rotate", {"name": name, "details": _change(server, name, place)})
+    details, _ = _change(server, name, place, secrets=True)
+    done = server.post(f"{_ROOT}/rotate", {"name": name, "details": details})
     _show_report(done["report"])
     version = done["connection"]["version"]
     if not done["switched"]:
@@ -243,14 +256,26 @@ def delete(name: str, yes: bool, force: bool) -> None:
     click.echo(f"Deleted Connection '{name}'.")
 
 
-def _change(server: Server, name: str, place: str | None) -> dict[str, Any]:
+def _refuse_taken(server: Server, name: str) -> None:
+    """Said before the first question: nobody types details for a name that is taken."""
+    if any(c["name"] == name for c in server.post(f"{_ROOT}/list")["connections"]):
+        change = shlex.join(("bettong", "connections", "update", name))
+        fail(f"A connection '{name}' exists already. Choose another name, or change that one: {change}")
+
+
+def _change(server: Server, name: str, place: str | None, *, secrets: bool = False) -> tuple[dict[str, Any], str]:
+    """The details to send, and what is to be said of them."""
     kind = server.post(f"{_ROOT}/get", {"name": name, "reveal": False})["type"]
-    return read_details(place, _driver(server, kind), change=True)
+    driver, _ = _driver(server, kind)
+    details = read_details(place, driver, change=True, secrets=secrets)
+    return details, remark_on_fields(kind, driver, details)
 
 
-def _driver(server: Server, kind: str) -> Mapping[str, Any] | None:
+def _driver(server: Server, kind: str) -> tuple[Mapping[str, Any] | None, list[str]]:
+    """The driver of a type, None when there is none, and every type that has one."""
     found = server.post(f"{_ROOT}/drivers")["drivers"]
-    return next((driver for driver in found if kind.upper() in driver["types"]), None)
+    driver = next((driver for driver in found if kind.upper() in driver["types"]), None)
+    return driver, [name for each in found for name in each["types"]]
 
 
 def _show_report(report: Mapping[str, Any]) -> None:
@@ -258,9 +283,13 @@ def _show_report(report: Mapping[str, Any]) -> None:
         state = {True: "ok", False: "FAILED", None: "-"}[stage["ok"]]
         said = stage["said"] if stage["ok"] is not None else ""
         click.echo(f"{stage['stage']:<11} {state:<7} {stage['took_ms']:>9.1f} ms  {said}".rstrip())
-        if stage["ok"] is False:
+        if stage["next_step"]:
             click.echo(f"{'':<11} {stage['next_step']}")
     click.echo("It works." if report["ok"] else "It does not work.")
+
+
+def _rows(count: int) -> str:
+    return f"{count:,} row{'s' * (count != 1)}"
 
 
 def _show_uses(uses: Mapping[str, Any]) -> None:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bettong.cli.calls import Server, fail
-from bettong.cli.details_in import text_from, typed
+from bettong.cli.details_in import text_from
+from bettong.cli.questions import typed
 from bettong.domain.declarations import Declaration, filled, from_document, to_document, unanswered
 from bettong.domain.details import changed
 

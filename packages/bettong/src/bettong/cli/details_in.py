@@ -11,23 +11,51 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bettong.cli.calls import fail
+from bettong.cli.questions import ask
+from bettong.domain.details import json_kind
+from bettong.domain.field_names import nearest, unused
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
-FORM = 'a JSON object, such as {"host": "db.example", "password": {"$secret": "env:DB_PASSWORD"}}'
+FORM = '{"host": "db.example", "password": {"$secret": "env:DB_PASSWORD"}}'
 
 
-def read_details(place: str | None, driver: Mapping[str, Any] | None, *, change: bool = False) -> dict[str, Any]:
+class TakesDetails(click.Command):
+    """A command beside whose name and type details could be typed: words too many may be some, and are not repeated."""
+
+    allow_extra_args = True
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        left = super().parse_args(ctx, args)
+        if left and not ctx.resilient_parsing:
+            ctx.fail(
+                "There are words too many (not shown). Details are never taken from the command line, where others "
+                "can read them: put them into a file (--details FILE), pipe them in (--details -), or leave them out "
+                "to be asked."
+            )
+        return left
+
+
+def is_asked(place: str | None) -> bool:
+    """Whether a person is asked for details, since they come from nowhere else."""
+    return place is None and sys.stdin.isatty()
+
+
+def read_details(
+    place: str | None, driver: Mapping[str, Any] | None, *, change: bool = False, secrets: bool = False
+) -> dict[str, Any]:
     """The details from `place`: a path, or `-` for standard input. Without one, a person is asked; else standard input.
 
     Args:
         driver: what is known of the connection's type, to ask field by field; None for a type that is stored only.
         change: fields left empty stay as they are.
+        secrets: a person is asked for secret fields alone.
     """
-    if place is None and sys.stdin.isatty():
-        return _ask(driver, change=change)
-    return _parsed(text_from("-" if place is None else place))
+    if is_asked(place):
+        return _asked_whole() if driver is None else ask(driver, change=change, secrets=secrets)
+    place = "-" if place is None else place
+    return _parsed(text_from(place), "Standard input" if place == "-" else f"The file '{place}'")
 
 
 def text_from(place: str) -> str:
@@ -44,46 +72,36 @@ def text_from(place: str) -> str:
         fail(f"The file '{place}' is no text in UTF-8.")
 
 
-def _ask(driver: Mapping[str, Any] | None, *, change: bool) -> dict[str, Any]:
-    if driver is None:
-        click.echo(f"No driver knows this type. Its details are {FORM}.", err=True)
-        return _parsed(click.prompt("Details (not shown)", hide_input=True, err=True))
-    schema = driver["details_schema"]
-    required = () if change else schema.get("required", ())
-    keep = ", empty to keep" if change else ""
-    asked: dict[str, Any] = {}
-    fields = schema.get("properties", {})
-    for name in sorted(fields, key=lambda name: name not in required):  # what is needed comes first
-        field = fields[name]
-        secret = name in driver["secret_fields"]
-        note = field.get("description", "").rstrip(".")
-        label = f"{name}{f' ({note})' if note else ''}{', not shown' if secret else ''}"
-        label += keep or ("" if name in required else ", optional")
-        while not (text := click.prompt(label, default="", show_default=False, hide_input=secret, err=True)):
-            if name not in required:
-                break
-            click.echo(f"'{name}' is needed.", err=True)
-        if text:
-            asked[name] = typed(text, field)
-    return asked
+def remark_on_type(kind: str, driver: Mapping[str, Any] | None, types: Sequence[str]) -> str:
+    """What to say of a type that no driver is for; "" of others."""
+    if driver is not None:
+        return ""
+    near = nearest(kind, types)
+    return f"{kind.upper()} has no driver: it is stored only.{f' Did you mean {near}?' if near else ''}"
 
 
-def _parsed(text: str) -> dict[str, Any]:
+def remark_on_fields(kind: str, driver: Mapping[str, Any] | None, details: Mapping[str, Any]) -> str:
+    """What to say of fields that the driver does not know; "" when it knows them all, or nobody can tell."""
+    known = None if driver is None else driver["details_schema"].get("x-known")
+    told = "" if known is None else unused(kind, tuple(details), known)
+    return f"Stored, but {told}." if told else ""
+
+
+def _asked_whole() -> dict[str, Any]:
+    click.echo(f"Its details are any JSON object, such as {FORM}.", err=True)
+    return _parsed(click.prompt("Details (not shown)", hide_input=True, err=True), "What you typed")
+
+
+def _parsed(text: str, what: str) -> dict[str, Any]:
+    if not text.strip():
+        fail(f"{what} is empty. Details are a JSON object, such as {FORM}.")
     try:
         details = json.loads(text)
-    except ValueError:
-        details = None
+    except json.JSONDecodeError as wrong:
+        reason = wrong.msg.partition(":")[0]  # what it looks for; behind a colon stands what is there
+        fail(f"{what} is no JSON: line {wrong.lineno}, column {wrong.colno}: {reason}. Details are such as {FORM}.")
+    except (ValueError, RecursionError):
+        fail(f"{what} is no JSON that can be read. Details are a JSON object, such as {FORM}.")
     if not isinstance(details, dict):
-        fail(f"The details are not {FORM}.")
+        fail(f"{what} is {json_kind(details)}: the details are not a JSON object, such as {FORM}.")
     return details
-
-
-def typed(text: str, field: Mapping[str, Any]) -> Any:
-    """What was typed as the field's own kind; a reference is an object, and a text that is no number stays a text."""
-    kinds = {field.get("type"), *(option.get("type") for option in field.get("anyOf", ()))}
-    if text.startswith('{"$secret"') or kinds & {"integer", "number", "boolean", "object", "array"}:
-        try:
-            return json.loads(text)
-        except ValueError:
-            return text
-    return text
