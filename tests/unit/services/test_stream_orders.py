@@ -41,11 +41,14 @@ def ids(platform: Platform) -> dict[str, str]:
     return {kind: connection.id for kind, connection in made.items()}
 
 
-def make(platform: Platform, ids: dict[str, str], **changes: Any) -> Any:
+def a_pipeline(platform: Platform) -> int:
     workspace = platform.workspace("ann")
-    version = platform.pipeline("ann", workspace, platform.model("ann", workspace))
+    return platform.pipeline("ann", workspace, platform.model("ann", workspace)).pipeline_id
+
+
+def make(platform: Platform, ids: dict[str, str], pipeline_id: int | None = None, **changes: Any) -> Any:
     asked = {
-        "pipeline_id": version.pipeline_id,
+        "pipeline_id": pipeline_id or a_pipeline(platform),
         "source": {"connection_id": ids["broker"], "topic": "orders"},
         "sink": {"connection_id": ids["broker"], "into": "predictions"},
         **changes,
@@ -91,3 +94,24 @@ def test_a_connection_that_cannot_do_its_part_is_named(
 
     with pytest.raises(BadInput, match=words):
         make(platform, ids, **asked)
+
+
+def test_whoever_starts_a_second_stream_of_a_topic_and_group_is_told_that_they_share_it(
+    platform: Platform, ids: dict[str, str]
+) -> None:
+    pipeline, source = a_pipeline(platform), {"connection_id": ids["broker"], "topic": "orders"}
+    first = make(platform, ids, pipeline)
+    apart = make(platform, ids, pipeline, source={**source, "group": "all"})
+    elsewhere = make(platform, ids, pipeline, source={**source, "topic": "returns"})
+    second = make(platform, ids, pipeline)
+
+    assert [job.request["warning"] for job in (first, apart, elsewhere)] == ["", "", ""]
+    warning = second.request["warning"]
+    assert f"by another stream already: {first.id[:8]} of pipeline 'rental'. Each message goes to one" in warning
+    assert f"as group 'bettong-{first.workspace_id}-rental'" in warning
+    assert "group=" in warning
+    jobs, ann = platform.services.jobs, platform.principal("ann")
+    assert [line.text for line in jobs.log(ann, second.id)] == [f"Warning: {warning}"]
+    for job in (first, second):
+        jobs.cancel(ann, job.id)
+    assert make(platform, ids, pipeline).request["warning"] == ""

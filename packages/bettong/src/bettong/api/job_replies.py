@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 
 class JobRecord(Reply):
-    """A job. `guarantee` says what holds for what it writes; `error` names problem and next step of one that failed."""
+    """A job. `guarantee` says what holds for what it writes, `warning` what else its maker should know; `error` names
+    problem and next step of one that failed."""
 
     id: str
     kind: str
@@ -30,6 +31,7 @@ class JobRecord(Reply):
     attempts: int
     cancel_asked: bool
     guarantee: str
+    warning: str
     progress: dict[str, Any] | None
     result: dict[str, Any] | None
     error: str
@@ -70,6 +72,7 @@ def lines(said: Iterable[JobLine]) -> Record:
 def record(job: Job) -> Record:
     request = dict(job.request)
     pipeline_name, guarantee = request.pop("pipeline_name", ""), request.pop("guarantee", "")
+    warning = request.pop("warning", "")
     return {
         "id": job.id,
         "kind": job.kind.value,
@@ -83,6 +86,7 @@ def record(job: Job) -> Record:
         "attempts": job.attempts,
         "cancel_asked": job.cancel_asked,
         "guarantee": guarantee,
+        "warning": warning,
         "progress": None if job.progress is None else dict(job.progress),
         "result": None if job.result is None else dict(job.result),
         "error": job.error,

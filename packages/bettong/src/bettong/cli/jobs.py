@@ -79,6 +79,7 @@ def show(job_id: str, as_json: bool) -> None:
         "pipeline": job["pipeline_name"],
         "state": job["state"],
         "messages" if job["kind"] == "infer_stream" else "rows": _rows(job),
+        "warning": job["warning"],
         "last fault": (job["progress"] or {}).get("last_reason") or "",
         "waiting": _waiting(job),
         "guarantee": job["guarantee"],

@@ -16,7 +16,7 @@ from bettong.services.deployment_search import DeploymentSearch
 from bettong.services.job_files import rows_of
 from bettong.services.job_orders import ROLES, Ground
 from bettong.services.replays import replay_order, version_to_replay
-from bettong.services.stream_orders import stream_order
+from bettong.services.stream_orders import shared_with, stream_order
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -102,12 +102,14 @@ class JobService:
             self._logs,
         )
         order = ORDERS[kind]({**asked, "pipeline_id": pipeline.id, "pipeline_version": version.version}, ground)
+        warning = self._shared(principal, order.request["source"]) if kind is JobKind.INFER_STREAM else ""
+        told = {"pipeline_name": pipeline.name, "guarantee": order.guarantee, "warning": warning}
         job = Job(
             id=job_id,
             kind=kind,
             workspace_id=pipeline.workspace_id,
             created_by=principal.user_id,
-            request={**order.request, "pipeline_name": pipeline.name, "guarantee": order.guarantee},
+            request={**order.request, **told},
             state=JobState.PENDING,
             created_at=self._clock(),
             connection_ids=tuple(dict.fromkeys(connection.id for connection in named.values())),
@@ -115,6 +117,8 @@ class JobService:
         for role, connection in named.items():
             self._connections.record(principal, USED, connection, f"{kind} job {job_id} was made, with it as {role}")
         self._jobs.add(job)
+        if warning:
+            self._jobs.append_log(job.id, [f"Warning: {warning}"])
         self._wake()
         return job
 
@@ -231,6 +235,12 @@ class JobService:
             deployed_id = None if row is None else row.pipeline_version_id
             return pipeline, version_to_replay(pipeline, self._pipelines.versions([pipeline.id]), deployed_id)
         deployed = row.pipeline_version_id if row is not None and row.deployed and named is None else None
+    def _shared(self, principal: Principal, source: Mapping[str, Any]) -> str:
+        """What to tell of other streams of this source, as far as the caller may see them."""
+        scope, kinds = self._workspaces.scope(principal, None, None), frozenset({JobKind.INFER_STREAM})
+        others = self._jobs.all(scope, kinds=kinds, unended=True, connection_id=source["connection_id"])
+        return shared_with(source, others)
+
         return self._search.version(principal, pipeline.name, deployed, named, pipeline.id)
 
     def _connection(self, principal: Principal, asked: Mapping[str, Any], role: str) -> Connection:

@@ -13,9 +13,12 @@ from bettong.errors import BadInput
 from bettong.services.job_orders import Order
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
+    from bettong.domain.jobs import Job
     from bettong.services.job_orders import Ground
+
+_MOST_NAMED = 3  # of other streams
 
 
 def stream_order(asked: Mapping[str, Any], ground: Ground) -> Order:
@@ -45,3 +48,25 @@ def stream_order(asked: Mapping[str, Any], ground: Ground) -> Order:
     if request.dead_letter is not None:
         ground.require("dead_letter", Capability.PRODUCE)
     return Order(request.to_document(), request.guarantee)
+
+
+def shared_with(source: Mapping[str, Any], others: Iterable[Job]) -> str:
+    """What to tell whoever starts a stream of a topic that other streams answer as the same group; "" where none does.
+
+    Args:
+        source: of the request that its job keeps.
+    """
+    same = [
+        other
+        for other in others
+        if all(other.request["source"].get(name) == source[name] for name in ("connection_id", "topic", "group"))
+    ]
+    if not same:
+        return ""
+    known = ", ".join(f"{other.id[:8]} of pipeline '{other.request['pipeline_name']}'" for other in same[:_MOST_NAMED])
+    more = f" and {len(same) - _MOST_NAMED} more" if len(same) > _MOST_NAMED else ""
+    return (
+        f"Topic '{source['topic']}' is answered as group '{source['group']}' by another stream already: {known}{more}. "
+        "Each message goes to one of them alone. Leave it so to share the work; to answer all messages here, cancel "
+        'this job and start it with a group of its own, group="…" (with RabbitMQ: a queue).'
+    )
