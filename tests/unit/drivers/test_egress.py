@@ -7,7 +7,7 @@ import socket
 import pytest
 
 from bettong.domain.drivers import Egress
-from bettong.drivers.egress import Target, check_address, connect, networks, resolve
+from bettong.drivers.egress import Target, check_address, connect, counted, networks, resolve
 from bettong.errors import BadInput, Unavailable
 
 
@@ -76,3 +76,9 @@ def test_networks_are_checked_when_a_platform_starts() -> None:
     assert networks(("10.0.0.0/8", "::1/128")) == ("10.0.0.0/8", "::1/128")
     with pytest.raises(BadInput, match="is no network"):
         networks(("10.0.0.1/8",))
+
+
+def test_addresses_are_counted_as_people_count() -> None:
+    one, two = Target("h", 1, ("127.0.0.1",)), Target("h", 1, ("127.0.0.1", "::1"))
+
+    assert (counted(one), counted(two), counted(one, two)) == ("1 address", "2 addresses", "3 addresses")

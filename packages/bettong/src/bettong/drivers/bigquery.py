@@ -80,7 +80,7 @@ class BigQueryDriver:
             def look_up() -> str:
                 known["places"] = list(details.places().values())
                 known["targets"] = [reach.resolve(host, port, egress) for host, port, _ in known["places"]]
-                return f"{sum(len(target.addresses) for target in known['targets'])} addresses"
+                return reach.counted(*known["targets"])
 
             def connect() -> str:
                 for target in known["targets"]:

@@ -26,6 +26,12 @@ class Target:
     addresses: tuple[str, ...]
 
 
+def counted(*targets: Target) -> str:
+    """How many addresses these have together, for people."""
+    count = sum(len(target.addresses) for target in targets)
+    return f"{count} address{'es' * (count != 1)}"
+
+
 def resolve(host: str, port: int, egress: Egress) -> Target:
     """Look a host up and check every address it has.
 

@@ -129,7 +129,7 @@ class HttpDriver:
         def look_up() -> str:
             address = web.parse(details.url.get_secret_value())
             known["target"] = reach.resolve(address.host, address.port, egress)
-            return f"{len(known['target'].addresses)} addresses"
+            return reach.counted(known["target"])
 
         def connect() -> str:
             reach.connect(known["target"], timeout_s).close()

@@ -271,7 +271,7 @@ class MySqlDriver:
 
             def look_up() -> str:
                 known["target"] = reach.resolve(details.host, details.port, egress)
-                return f"{len(known['target'].addresses)} addresses"
+                return reach.counted(known["target"])
 
             def connect() -> str:
                 reach.connect(known["target"], timeout_s).close()

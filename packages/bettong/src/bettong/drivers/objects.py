@@ -85,7 +85,7 @@ class BucketDriver:
         def look_up() -> str:
             known["place"] = details.place()
             known["target"] = reach.resolve(known["place"].host, known["place"].port, egress)
-            return f"{len(known['target'].addresses)} addresses"
+            return reach.counted(known["target"])
 
         def connect() -> str:
             reach.connect(known["target"], timeout_s).close()

@@ -281,7 +281,7 @@ class PostgresDriver:
 
             def look_up() -> str:
                 known["target"] = reach.resolve(details.host, details.port, egress)
-                return f"{len(known['target'].addresses)} addresses"
+                return reach.counted(known["target"])
 
             def connect() -> str:
                 reach.connect(known["target"], timeout_s).close()

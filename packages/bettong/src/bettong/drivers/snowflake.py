@@ -117,7 +117,7 @@ class SnowflakeDriver:
             def look_up() -> str:
                 host, port, known["secure"] = details.place()
                 known["target"] = reach.resolve(host, port, egress)
-                return f"{len(known['target'].addresses)} addresses"
+                return reach.counted(known["target"])
 
             def connect() -> str:
                 reach.connect(known["target"], timeout_s).close()

@@ -151,7 +151,7 @@ def tested(
 
         def look_up() -> str:
             known["targets"] = [reach.resolve(host, port, egress) for host, port in servers]
-            return f"{sum(len(target.addresses) for target in known['targets'])} addresses"
+            return reach.counted(*known["targets"])
 
         def connect() -> str:
             known["target"] = first_open(known["targets"], timeout_s)
