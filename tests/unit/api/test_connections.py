@@ -192,7 +192,12 @@ def test_rows_are_appended_replaced_and_upserted(api: Api, made: str, database: 
         (stream(ROWS)[:-40], {"table": "t"}, 400, "is not a whole Arrow stream"),
         (b"", {"table": "t"}, 400, "is not a whole Arrow stream"),
         (stream(ROWS), {}, 400, "Field 'table' is missing"),
-        (stream(ROWS), {"table": "t", "mode": "merge"}, 400, "Field 'mode' is not 'append', 'replace' or 'upsert'."),
+        (
+            stream(ROWS),
+            {"table": "t", "mode": "merge"},
+            400,
+            "Field 'mode' must be 'append', 'replace' or 'upsert'. Send one of these.",
+        ),
         (stream(ROWS), {"table": "t", "mode": "upsert"}, 400, "Mode upsert and 'keys' go together"),
         (stream(ROWS), {"table": "t", "keys": "day"}, 400, "Mode upsert and 'keys' go together"),
     ],

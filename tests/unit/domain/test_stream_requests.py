@@ -69,6 +69,10 @@ def test_a_group_that_is_not_named_has_the_name_that_was_given_for_it() -> None:
         ({"sink": {"connection_id": "c1"}}, "names a topic or a table, one of them"),
         ({"sink": {"connection_id": "c1", "topic": "a", "table": "b"}}, "names a topic or a table, one of them"),
         ({"sink": {"connection_id": "c1", "table": "b", "mode": "replace"}}, "mode is none that a stream has"),
+        (
+            {"sink": {"connection_id": "c1", "topic": "answers", "mode": "upsert"}},
+            r"The sink is a topic, which has no mode: messages are only ever added to it\. Leave mode out",
+        ),
         ({"sink": {"connection_id": "c1", "topic": "orders"}}, "sink is the source's own topic 'orders'"),
         ({"dead_letter": {"connection_id": "c1", "topic": "orders"}}, "dead_letter is the source's own topic"),
         ({"keep": "id"}, "'keep' is no list of names"),
@@ -87,6 +91,12 @@ def test_what_is_none_is_named(changes: dict[str, Any], words: str) -> None:
         parse(asked(**changes), COLUMNS, "g")
 
     assert told.value.next_step
+
+
+def test_a_topic_may_be_appended_to_in_so_many_words() -> None:
+    sink = parse(asked(sink={"connection_id": "c2", "topic": "answers", "mode": "append"}), COLUMNS, "g").sink
+
+    assert sink == TopicEnd("c2", "answers")
 
 
 def test_a_topic_of_the_same_name_at_another_broker_is_another_one() -> None:

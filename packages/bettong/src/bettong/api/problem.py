@@ -48,8 +48,8 @@ _FAULTS = {
     "dict_type": "is not a JSON object",
     "model_type": "is not a JSON object",
     "model_attributes_type": "is not a JSON object (sent with Content-Type: application/json)",
-    "literal_error": "is not {expected}",
-    "enum": "is not {expected}",
+    "literal_error": "must be {expected}",
+    "enum": "must be {expected}",
     "greater_than_equal": "is too small, the least is {ge}",
     "less_than_equal": "is too large, the most is {le}",
     "timezone_aware": "has no time zone",
@@ -59,6 +59,7 @@ _FAULTS = {
     "datetime_object_invalid": "is not an ISO-8601 time",
     "json_invalid": "is not valid JSON",
 }
+_CHOICES = ("literal_error", "enum")  # whose words name all that is taken
 
 
 def install(app: FastAPI) -> None:
@@ -105,7 +106,10 @@ def answer(error: Exception, path: str, request_id: str) -> Response:
 def _ours(error: Exception) -> Exception:
     """`error` in our own classes, or itself when it is a fault of the platform."""
     if isinstance(error, RequestValidationError):
-        return BadInput(_faults(error.errors()), "See the fields of this call at /docs.")
+        named = all(each["type"] in _CHOICES for each in error.errors())
+        return BadInput(
+            _faults(error.errors()), "Send one of these." if named else "See the fields of this call at /docs."
+        )
     if isinstance(error, HTTPException):
         return _from_http(error.status_code)
     if isinstance(error, ClientDisconnect):

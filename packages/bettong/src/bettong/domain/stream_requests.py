@@ -202,6 +202,11 @@ def _sink(end: Mapping[str, Any]) -> TopicEnd | TableEnd:
     if ("topic" in end) == ("table" in end):
         raise BadInput("The sink names a topic or a table, one of them.", _EXAMPLE)
     if "topic" in end:
+        if end.get("mode") not in (None, WriteMode.APPEND):
+            raise BadInput(
+                "The sink is a topic, which has no mode: messages are only ever added to it.",
+                "Leave mode out, or name a connection to a database as sink, with a table.",
+            )
         return _topic(end, "sink")
     mode = end.get("mode") or WriteMode.APPEND
     if mode not in (WriteMode.APPEND, WriteMode.UPSERT):
