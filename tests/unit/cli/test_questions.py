@@ -8,7 +8,7 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
-from bettong.cli.questions import ask, misfit
+from bettong.cli.questions import ask, misfit, typed
 from bettong.drivers.registry import Registry
 
 DRIVER: dict[str, Any] = {
@@ -32,15 +32,15 @@ def of(kind: str) -> dict[str, Any]:
     return {"details_schema": info.details_schema, "secret_fields": list(info.secret_fields)}
 
 
-def asked(typed: str, driver: dict[str, Any] = DRIVER, **how: bool) -> tuple[Result, dict[str, Any]]:
-    """What a person sees who types this, and the details that come of it."""
+def asked(answers: str, driver: dict[str, Any] = DRIVER, **how: bool) -> tuple[Result, dict[str, Any]]:
+    """What a person sees who gives these answers, and the details that come of it."""
     found: dict[str, Any] = {}
 
     @click.command()
     def command() -> None:
         found.update(ask(driver, **how))
 
-    return CliRunner().invoke(command, input=typed), found
+    return CliRunner().invoke(command, input=answers), found
 
 
 def order(text: str, *names: str) -> list[str]:
@@ -119,10 +119,35 @@ def test_a_type_without_secrets_is_asked_for_everything() -> None:
     assert found == {"path": "/new.db"}
 
 
+def test_what_no_answer_stands_for_is_not_among_the_allowed_values() -> None:
+    done, _ = asked("/x\nxml\n" + "\n" * 9, of("FILE"))
+
+    assert "[parquet, arrow, csv, json, jsonl], optional" in done.output
+    assert "'format' should be one of parquet, arrow, csv, json, jsonl." in done.output
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "value"),
+    [
+        ('{ "$secret": "env:P"}', "string", {"$secret": "env:P"}),
+        ('{"secret": "env:P"}', "string", {"secret": "env:P"}),
+        ('{"type": "service_account"}', "string", '{"type": "service_account"}'),
+        ("{", "string", "{"),
+        ('["a"]', "array", ["a"]),
+        ("5432", "integer", 5432),
+        ("abc", "integer", "abc"),
+        ("5432", "string", "5432"),
+    ],
+)
+def test_what_is_typed_is_read_as_its_fields_kind(text: str, kind: str, value: object) -> None:
+    assert typed(text, {"type": kind}) == value
+
+
 @pytest.mark.parametrize(
     ("value", "field", "wrong"),
     [
         ({"$secret": "env:PORT"}, {"type": "integer"}, ""),
+        ({"secret": "env:PORT"}, {"type": "string"}, 'is no reference to a secret: write {"$secret": "…"}'),
         (True, {"type": "integer"}, "should be a whole number, and is a boolean"),
         (1, {"type": "number"}, ""),
         (2.5, {"type": "number", "exclusiveMinimum": 2.5}, "should be more than 2.5"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -14,12 +14,13 @@ from bettong.drivers.kafka import KafkaDetails
 from bettong.drivers.opening import Opening, Reach
 from bettong.drivers.postgres import PostgresDetails
 from bettong.drivers.registry import Registry
-from bettong.drivers.sqlite import SqliteDriver
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from pydantic import BaseModel
+
+SQLITE = Registry().driver("SQLITE")
 
 
 @pytest.mark.parametrize(
@@ -56,7 +57,7 @@ def test_nothing_is_said_of_names_that_mean_something(model: type[BaseModel], na
 def test_a_test_of_a_connection_says_which_fields_are_not_used_and_holds_all_the_same(tmp_path: Path) -> None:
     details = {"path": str(tmp_path / "x.db"), "tabel": "hunter2"}
 
-    result = next(Opening("sqlite", SqliteDriver, details, Reach(Egress(folders=(str(tmp_path),))), 5).stages())
+    result = next(Opening("sqlite", SQLITE, details, Reach(Egress(folders=(str(tmp_path),))), 5).stages())
 
     assert (result.stage, result.ok) == (Stage.DETAILS, True)
     assert result.said == "complete; not known to SQLITE and not used: tabel (did you mean table?)"
@@ -66,7 +67,7 @@ def test_a_test_of_a_connection_says_which_fields_are_not_used_and_holds_all_the
 def test_details_that_a_driver_knows_are_complete_without_a_remark(tmp_path: Path) -> None:
     details = {"path": str(tmp_path / "x.db"), "table": "t"}
 
-    result = next(Opening("SQLITE", SqliteDriver, details, Reach(), 5).stages())
+    result = next(Opening("SQLITE", SQLITE, details, Reach(), 5).stages())
 
     assert (result.said, result.next_step) == ("complete", "")
 
@@ -77,8 +78,8 @@ def test_fields_of_an_earlier_form_are_known_to_its_steps(tmp_path: Path) -> Non
 
         earlier = (renamed("file", "path"),)
 
-    class Driver(SqliteDriver):
-        details: Any = Now
+    class Driver(SQLITE):  # type: ignore[misc,valid-type]  # found by its entry point
+        details = Now
 
     result = next(Opening("TOY", Driver, {"file": "x", "flie": "y"}, Reach(), 5).stages())
 

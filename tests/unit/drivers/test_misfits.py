@@ -20,6 +20,7 @@ class Model(Details):
     on: bool = False
     mode: Literal["a", "b"] = "a"
     only: Literal["a"] = "a"
+    form: Literal["", "x", "y"] = ""
     hosts: list[str] = Field([])
     headers: dict[str, SecretStr] = Field({})
 
@@ -44,6 +45,7 @@ def told(values: dict[str, Any], model: type[Details] = Model) -> BadInput:
         ({"name": None}, "'name' should be a text, and is null"),
         ({"name": "hunter2"}, "'name' should have at most 3 characters"),
         ({"mode": "hunter2"}, "'mode' should be one of 'a' or 'b'"),
+        ({"form": "hunter2"}, "'form' should be one of 'x' or 'y'"),
         ({"only": "hunter2"}, "'only' should be 'a'"),
         ({"hosts": "hunter2"}, "'hosts' should be a list, and is a text"),
         ({"hosts": ["h", 1]}, "'hosts.1' should be a text, and is a number"),

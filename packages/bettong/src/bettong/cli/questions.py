@@ -51,13 +51,15 @@ def ask(driver: Mapping[str, Any], *, change: bool = False, secrets: bool = Fals
 
 def typed(text: str, field: Mapping[str, Any]) -> Any:
     """What was typed as the field's own kind; a reference is an object, and a text that is no number stays a text."""
-    kinds = _kinds(field)
-    if text.startswith(f'{{"{REFERENCE}"') or kinds & {"integer", "number", "boolean", "object", "array"}:
-        try:
-            return json.loads(text)
-        except ValueError:
-            return text
-    return text
+    reads_json = bool(_kinds(field) & {"integer", "number", "boolean", "object", "array"})
+    if not reads_json and not text.lstrip().startswith("{"):
+        return text
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+    # Other objects may be meant as texts, such as the JSON of an account.
+    return value if reads_json or (isinstance(value, dict) and _like_reference(value)) else text
 
 
 def _in_order(fields: Mapping[str, Mapping[str, Any]], required: tuple[str, ...], secret: tuple[str, ...]) -> list[str]:
@@ -66,7 +68,7 @@ def _in_order(fields: Mapping[str, Mapping[str, Any]], required: tuple[str, ...]
     def rank(name: str) -> int:
         if "x-instead-of" in fields[name]:
             return 0
-        return 1 if name in required else 2 if name in secret or name in _WHO else 3
+        return 1 if name in required else 2 if name in _WHO else 3 if name in secret else 4
 
     return sorted(fields, key=rank)
 
@@ -107,6 +109,8 @@ def misfit(value: Any, field: Mapping[str, Any]) -> str:
     """Why an answer does not fit its field, as the schema has it; "" when it does, or when only its use can tell."""
     if isinstance(value, dict) and value.keys() == {REFERENCE}:
         return ""
+    if isinstance(value, dict) and _like_reference(value):
+        return f'is no reference to a secret: write {{"{REFERENCE}": "…"}}'
     if (allowed := _allowed(field)) and value not in allowed:
         return f"should be {'one of ' * (len(allowed) > 1)}{', '.join(map(str, allowed))}"
     kinds = _kinds(field)
@@ -129,7 +133,12 @@ def _out_of_bounds(value: Any, field: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _allowed(field: Mapping[str, Any]) -> tuple[Any, ...]:
-    return (field["const"],) if "const" in field else tuple(field.get("enum", ()))
+    """The values that a field may have, but for the empty one, which is that of no answer."""
+    return (field["const"],) if "const" in field else tuple(value for value in field.get("enum", ()) if value != "")
+
+
+def _like_reference(value: Mapping[str, Any]) -> bool:
+    return [name.strip("$ ").lower() for name in value] == ["secret"]
 
 
 def _kinds(field: Mapping[str, Any]) -> set[str]:

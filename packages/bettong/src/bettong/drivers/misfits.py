@@ -69,7 +69,7 @@ def _words(error: ErrorDetails, found: object) -> str:
         is_now = "" if found is _NOT_THERE else f", and is {json_kind(found)}{none}"
         return f"should be {_SHOULD_BE[family]}{is_now}"
     if kind == "literal_error":
-        allowed = error["msg"].removeprefix("Input should be ")
+        allowed = error["msg"].removeprefix("Input should be ").removeprefix("'', ")  # what is left out needs no word
         return f"should be {'one of ' if ' or ' in allowed else ''}{allowed}"
     for name, words in _BOUNDS.items():
         if kind.startswith(("greater_than", "less_than")) and name in context:

@@ -47,7 +47,7 @@ class PostgresDetails(ServerDetails):
 
     port: int = Field(5432, ge=1, le=65535)
     schema_: str = Field("", alias="schema", description="Where tables without a schema are looked for and made.")
-    sslmode: Literal["disable", "prefer", "require", "verify-ca", "verify-full"] = Field(
+    sslmode: Literal["disable", "prefer", "require", "verify", "verify-ca", "verify-full"] = Field(
         "prefer",
         validation_alias=AliasChoices("sslmode", "ssl"),
         description="Whether TLS is used and the server's certificate checked; 'verify' is verify-full.",
