@@ -6,7 +6,13 @@ from typing import Any
 
 from bettong.cli import jobs
 
-DEAD = {"predictions_out": 5, "dead_lettered": 5, "rejected": 0, "dead_letter": "live-failed", "last_reason": "No 'x'."}
+DEAD: dict[str, Any] = {
+    "predictions_out": 5,
+    "dead_lettered": 5,
+    "rejected": 0,
+    "dead_letter": "live-failed",
+    "last_reason": "No 'x'.",
+}
 
 
 def stream(ended_at: str | None = None, **progress: Any) -> dict[str, Any]:

@@ -90,7 +90,7 @@ def test_a_connection_that_cannot_do_its_part_is_named(
     changes: dict[str, str], words: str, platform: Platform, ids: dict[str, str]
 ) -> None:
     ends = {"source": "topic", "sink": "into", "dead_letter": "topic"}
-    asked = {role: {"connection_id": ids[kind], ends[role]: "name"} for role, kind in changes.items()}
+    asked: dict[str, Any] = {role: {"connection_id": ids[kind], ends[role]: "name"} for role, kind in changes.items()}
 
     with pytest.raises(BadInput, match=words):
         make(platform, ids, **asked)
@@ -99,7 +99,8 @@ def test_a_connection_that_cannot_do_its_part_is_named(
 def test_whoever_starts_a_second_stream_of_a_topic_and_group_is_told_that_they_share_it(
     platform: Platform, ids: dict[str, str]
 ) -> None:
-    pipeline, source = a_pipeline(platform), {"connection_id": ids["broker"], "topic": "orders"}
+    pipeline = a_pipeline(platform)
+    source: dict[str, Any] = {"connection_id": ids["broker"], "topic": "orders"}
     first = make(platform, ids, pipeline)
     apart = make(platform, ids, pipeline, source={**source, "group": "all"})
     elsewhere = make(platform, ids, pipeline, source={**source, "topic": "returns"})

@@ -235,13 +235,13 @@ class JobService:
             deployed_id = None if row is None else row.pipeline_version_id
             return pipeline, version_to_replay(pipeline, self._pipelines.versions([pipeline.id]), deployed_id)
         deployed = row.pipeline_version_id if row is not None and row.deployed and named is None else None
+        return self._search.version(principal, pipeline.name, deployed, named, pipeline.id)
+
     def _shared(self, principal: Principal, source: Mapping[str, Any]) -> str:
         """What to tell of other streams of this source, as far as the caller may see them."""
         scope, kinds = self._workspaces.scope(principal, None, None), frozenset({JobKind.INFER_STREAM})
         others = self._jobs.all(scope, kinds=kinds, unended=True, connection_id=source["connection_id"])
         return shared_with(source, others)
-
-        return self._search.version(principal, pipeline.name, deployed, named, pipeline.id)
 
     def _connection(self, principal: Principal, asked: Mapping[str, Any], role: str) -> Connection:
         end = asked[role]
