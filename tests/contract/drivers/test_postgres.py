@@ -56,6 +56,38 @@ def test_types_of_its_own_are_read_as_ones_that_everybody_has(postgres_case: Cas
     }
 
 
+@pytest.mark.parametrize(
+    ("query", "words"),
+    [
+        ("SELECT 1 / (n - 1) AS n FROM generate_series(1, 3) AS n", "PostgreSQL divides by zero in this query"),
+        ("SELECT t::int AS n FROM (VALUES ('s3cret')) AS v(t)", "a text that is no value of its type"),
+        (
+            "SELECT (n * 40000)::smallint AS n FROM generate_series(1, 3) AS n",
+            "a number that is too large for its type",
+        ),
+    ],
+)
+def test_what_a_query_computes_wrongly_is_told(postgres_case: Case, query: str, words: str) -> None:
+    with pytest.raises(BadInput, match=words) as refused:
+        postgres_case.read(query)
+
+    assert "s3cret" not in str(refused.value)
+
+
+def test_a_refused_row_is_told_with_the_names_that_it_is_about_and_no_value(
+    postgres_case: Case, server: psycopg.Connection
+) -> None:
+    server.execute("CREATE TABLE strict (id int CONSTRAINT one_of_each UNIQUE, amount int NOT NULL)")
+    postgres_case.write("strict", pa.table({"id": [4711], "amount": [1]}))
+
+    with pytest.raises(BadInput, match=r"has none \(column 'amount' of table 'strict'\)\. Nothing was kept"):
+        postgres_case.write("strict", pa.table({"id": [4712], "amount": pa.nulls(1, pa.int32())}))
+    with pytest.raises(BadInput, match=r"same key is there \(constraint 'one_of_each' of table 'strict'\)") as refused:
+        postgres_case.write("strict", pa.table({"id": [4711], "amount": [1]}))
+
+    assert "4711" not in str(refused.value)
+
+
 @pytest.mark.parametrize(("rule", "wanted"), [("double", 12.5), ("text", "12.50"), ("auto", Decimal("12.50"))])
 def test_numeric_is_read_by_the_rule_of_the_details(postgres_case: Case, rule: str, wanted: object) -> None:
     case = type(postgres_case)("POSTGRES", {**postgres_case.details, "numeric": rule}, postgres_case.calls)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from typing import TYPE_CHECKING, Any, cast
 
 import pyarrow as pa
@@ -102,6 +103,29 @@ def query_of(case: Case) -> str:
 def tls_of(report: TestReport) -> str:
     assert report.ok, report
     return next(result.said for result in report.stages if result.stage is Stage.TLS)
+
+
+@pytest.mark.parametrize(
+    ("kind", "more", "words", "next_step"),
+    [
+        ("REDIS", {"ssl": "require"}, "did not answer the TLS handshake", "Perhaps it speaks no TLS there"),
+        ("POSTGRES", {}, "does not look like PostgreSQL", "Check host and port"),
+        ("MYSQL", {}, "does not look like MySQL", "Check host and port"),
+    ],
+)
+def test_a_server_that_is_silent_about_tls_is_told_in_time_and_with_what_it_may_be(
+    kind: str, more: dict[str, Any], words: str, next_step: str
+) -> None:
+    with socket.create_server((ADDRESS, 0)) as silent:
+        details = {"host": ADDRESS, "port": silent.getsockname()[1], "user": "somebody", **more}
+
+        report = new_calls().test(kind, details, 20.0)
+
+    last = report.stages[-1]
+    assert (last.stage, last.ok) == (Stage.TLS, False), report
+    assert words in last.said
+    assert next_step in last.next_step
+    assert (last.took_ms or 99_999) < 7_000
 
 
 @EVERY

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import socket
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
@@ -109,6 +111,34 @@ def test_a_server_that_says_nothing_is_given_up(kind: str) -> None:
 
     assert (report.stages[-1].stage, report.stages[-1].ok) == (Stage.LOGIN, False)
     assert report.stages[-1].next_step
+
+
+def test_a_redis_that_is_stopped_did_not_answer_and_has_broken_nothing() -> None:
+    with running_redis() as server:
+        with server.client() as client:
+            process = int(client.info("server")["process_id"])
+        os.kill(process, signal.SIGSTOP)
+        try:
+            report = new_calls().test("REDIS", server.details, 20.0)
+        finally:
+            os.kill(process, signal.SIGCONT)
+
+    assert (report.stages[-1].stage, report.stages[-1].ok) == (Stage.LOGIN, False)
+    assert report.stages[-1].said == "Redis did not answer in time."
+    assert "not stopped or busy" in report.stages[-1].next_step
+
+
+def test_a_redis_without_tls_or_without_that_database_is_told_so() -> None:
+    with running_redis() as server:
+        plain = new_calls().test("REDIS", {**server.details, "ssl": "require"}, 20.0).stages[-1]
+        far = new_calls().test("REDIS", {**server.details, "database": 99}, 20.0).stages[-1]
+        other = new_calls().test("POSTGRES", {**server.details, "user": "somebody"}, 20.0).stages[-1]
+
+    assert (plain.stage, plain.said) == (Stage.TLS, "'127.0.0.1' did not answer the TLS handshake.")
+    assert "ssl=disable" in plain.next_step
+    assert (far.stage, far.said) == (Stage.LOGIN, "This Redis has no database of that number.")
+    assert (other.stage, other.ok) == (Stage.TLS, False)
+    assert "does not look like PostgreSQL" in other.said
 
 
 @pytest.mark.parametrize("kind", ["REDIS", "NATS", "RABBITMQ"])

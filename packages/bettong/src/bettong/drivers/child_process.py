@@ -12,7 +12,7 @@ import pyarrow as pa
 from bettong.domain.drivers import Stage, StageResult
 from bettong.drivers import frames
 from bettong.drivers.arrow_forms import bounded
-from bettong.drivers.layers import after
+from bettong.drivers.layers import after, silent
 from bettong.drivers.piped import PipedProcess, error_of
 from bettong.errors import BettongError, DeadlineExceeded, Unavailable
 
@@ -50,10 +50,8 @@ class ChildProcess(PipedProcess):
         while True:
             try:
                 said = self.answer(until)
-            except DeadlineExceeded as late:
-                yield StageResult(
-                    after(seen) or Stage.SAMPLE, False, self._timeout_s * 1000, late.problem, late.next_step
-                )
+            except DeadlineExceeded:
+                yield silent(after(seen) or Stage.SAMPLE, self._kind, self._timeout_s)
                 return
             if "stage" not in said:
                 return

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     Work = Callable[[], str]
 
 NOT_HERE = "does not apply"
+HANDSHAKE_S = 5.0  # for TLS: who speaks it answers at once, and who does not waits for more
+_SHARE = 0.85  # of the time of a test, for one layer: then it can still say what it met
 ORDER = tuple(Stage)
 
 
@@ -31,6 +33,23 @@ def climb(steps: Iterable[tuple[Stage, Work | None]]) -> Iterator[StageResult]:
             yield StageResult(stage, False, _ms(began), failed.problem, failed.next_step)
             return
         yield StageResult(stage, True, _ms(began), said)
+
+
+def patience_s(timeout_s: float) -> float:
+    """How long one layer of a test may wait that has so long in all."""
+    return timeout_s * _SHARE
+
+
+def silent(stage: Stage, kind: str, timeout_s: float) -> StageResult:
+    """What is said of a layer that had nothing to say before the time was over."""
+    return StageResult(
+        stage,
+        False,
+        timeout_s * 1000,
+        f"The {kind} connection did not answer within {timeout_s:g} s.",
+        "The layers before this one hold: see that what listens there is of this type and not stopped or busy, "
+        "or allow more time.",
+    )
 
 
 def after(stages: Iterable[StageResult]) -> Stage | None:

@@ -337,11 +337,7 @@ def _connected(way: Way) -> Any:
     # A question behind an acknowledgement would wait 40 ms for the other side's kernel otherwise.
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     if way.tls is not None:
-        try:
-            sock = way.tls.wrap_socket(sock, server_hostname=way.target.host)
-        except OSError as failed:  # among them what ssl raises
-            sock.close()
-            raise web.tls_failed(way.target.host, failed) from None
+        sock = web.secured(sock, way.tls, way.target.host, way.timeout_s)
     return sock
 
 

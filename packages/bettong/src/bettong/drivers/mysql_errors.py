@@ -67,6 +67,8 @@ def translated(failed: BaseException, query: str) -> BettongError:
     cause = getattr(failed, "original_exception", None)
     if isinstance(cause, ssl.SSLError):
         return web.tls_failed(KIND, cause)
+    if isinstance(failed, TimeoutError) or isinstance(cause, TimeoutError) or (code in _LOST and "timed out" in text):
+        return sql_errors.silent(KIND)
     if code in _LOST or isinstance(failed, OSError):
         return sql_errors.broken(KIND)
     return sql_errors.other(KIND, code if code is not None else type(failed).__name__)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from bettong.drivers import egress as reach
 from bettong.drivers import web
+from bettong.drivers.layers import HANDSHAKE_S
 from bettong.errors import Unavailable
 
 if TYPE_CHECKING:
@@ -25,16 +26,17 @@ _SCRAMBLE = 8 + 1  # between the number of the connection and the server's abili
 def shake_hands(target: reach.Target, mode: Mode, authority: str, timeout_s: float) -> str:
     """What a login with this mode meets; the protocol it came to, in words. Raises Unavailable when it cannot."""
     with reach.connect(target, timeout_s) as raw:
+        raw.settimeout(min(timeout_s, HANDSHAKE_S))
         if not _offered(_greeting(raw, target.host)):
             if mode == "prefer":
                 return "the server has none, and ssl does not demand it"
             raise Unavailable(f"MySQL at '{target.host}' has no TLS.", "Turn it on there, or set ssl to 'prefer'.")
         try:
             raw.sendall(struct.pack("<I", len(_ASKED))[:3] + b"\x01" + _ASKED)
-            with context(mode, authority).wrap_socket(raw, server_hostname=target.host) as wrapped:
-                return wrapped.version() or "TLS"
-        except (ssl.SSLError, OSError) as failed:
+        except OSError as failed:
             raise web.tls_failed(target.host, failed) from None
+        with web.secured(raw, context(mode, authority), target.host, timeout_s) as wrapped:
+            return wrapped.version() or "TLS"
 
 
 def context(mode: Mode, authority: str) -> ssl.SSLContext:
@@ -52,7 +54,9 @@ def _greeting(raw: socket.socket, host: str) -> bytes:
             head = file.read(4)
             return file.read(int.from_bytes(head[:3], "little")) if len(head) == 4 else b""
     except OSError:
-        raise Unavailable(f"'{host}' does not greet as MySQL does.", "Check host and port.") from None
+        raise Unavailable(
+            f"'{host}' does not look like MySQL: it took the connection and did not greet.", "Check host and port."
+        ) from None
 
 
 def _offered(greeting: bytes) -> bool:

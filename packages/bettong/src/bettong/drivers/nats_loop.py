@@ -7,6 +7,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from bettong.drivers import sql_errors, web
+from bettong.drivers.layers import HANDSHAKE_S
 from bettong.drivers.loop_thread import LoopThread
 from bettong.errors import BadInput, BettongError, DeadlineExceeded, Unavailable
 
@@ -204,6 +205,7 @@ def shake_hands(target: Any, details: Any, timeout_s: float) -> str:
     from bettong.drivers import egress as reach
 
     with reach.connect(target, timeout_s) as raw:
+        raw.settimeout(min(timeout_s, HANDSHAKE_S))
         try:
             with raw.makefile("rb") as lines:
                 greeting = lines.readline(2**20)
@@ -213,9 +215,6 @@ def shake_hands(target: Any, details: Any, timeout_s: float) -> str:
             raise Unavailable(f"'{target.host}' does not answer as NATS does.", "Check host and port.") from None
         if not wanted:
             raise Unavailable(f"'{target.host}' does not demand TLS.", "Turn it on there, or set ssl to 'disable'.")
-        try:
-            context = web.tls_context_for(details.ssl, details.ssl_ca)
-            with context.wrap_socket(raw, server_hostname=target.host) as wrapped:
-                return wrapped.version() or "TLS"
-        except OSError as failed:  # among them what ssl raises
-            raise web.tls_failed(target.host, failed) from None
+        context = web.tls_context_for(details.ssl, details.ssl_ca)
+        with web.secured(raw, context, target.host, timeout_s) as wrapped:
+            return wrapped.version() or "TLS"

@@ -15,7 +15,7 @@ from bettong.drivers import references
 from bettong.drivers.abilities import check_installed, require
 from bettong.drivers.details import check, check_beside, left_alone, secret_values
 from bettong.drivers.earlier import upgraded
-from bettong.drivers.layers import climb
+from bettong.drivers.layers import climb, patience_s
 from bettong.drivers.references import ReferencePolicy
 from bettong.drivers.scrubbing import Scrubber
 from bettong.errors import BadInput, BettongError
@@ -74,7 +74,7 @@ class Opening:
             yield self._scrub(self._remarked(result) if result.stage is Stage.DETAILS else result)
         if not held:
             return
-        for result in self._driver().test(self._details(), self._reach.egress, self._timeout_s):
+        for result in self._driver().test(self._details(), self._reach.egress, patience_s(self._timeout_s)):
             yield self._scrub(result)
 
     def clean(self, text: str) -> str:

@@ -20,7 +20,6 @@ _CODES: dict[str, Callable[[str], BettongError]] = {
     "42P01": lambda name: sql_errors.no_table(KIND, name),
     "42703": lambda name: sql_errors.no_column(KIND, name),
     "42883": lambda name: sql_errors.no_function(KIND, name),
-    "42501": lambda name: sql_errors.no_right(KIND, f": {name.strip()}" if name else ""),
     "42601": lambda name: sql_errors.bad_sql(KIND, name),
     "42804": lambda _: sql_errors.bad_values(KIND),
     "42P10": lambda _: sql_errors.no_unique(KIND),
@@ -30,15 +29,21 @@ _CODES: dict[str, Callable[[str], BettongError]] = {
     "55P03": lambda _: sql_errors.busy(KIND),
     "40001": lambda _: sql_errors.busy(KIND),
     "40P01": lambda _: sql_errors.busy(KIND),
-    "23505": lambda _: sql_errors.constraint(KIND, "one with the same key is there"),
-    "23502": lambda _: sql_errors.constraint(KIND, "a column that needs a value has none"),
-    "23503": lambda _: sql_errors.constraint(KIND, "it refers to a row that is not there"),
+}
+_OF_ROWS = {
+    "23505": "one with the same key is there",
+    "23502": "a column that needs a value has none",
+    "23503": "it refers to a row that is not there",
+}
+_OF_VALUES = {
+    "22012": ("divides by zero in this query", "Leave such rows out, or divide by NULLIF(divisor, 0)."),
+    "22P02": ("was given a text that is no value of its type", "Compare the types of the columns with the rows."),
+    "22003": ("was given a number that is too large for its type", "Cast it, or give the column a larger type."),
 }
 _CLASSES: dict[str, Callable[[str], BettongError]] = {
     "08": lambda _: sql_errors.broken(KIND),
     "57": lambda _: sql_errors.broken(KIND),
     "22": lambda _: sql_errors.bad_values(KIND),
-    "23": lambda _: sql_errors.constraint(KIND, "it breaks a constraint of the table"),
     "42": lambda name: sql_errors.bad_sql(KIND, name),
     "53": lambda _: sql_errors.busy(KIND),
 }
@@ -70,8 +75,16 @@ def translated(failed: BaseException, query: str) -> BettongError:
     code = getattr(failed, "sqlstate", None) or _code_in(text)
     primary = next((v.decode(errors="replace") for k, v in _diagnosis(failed) if b"MESSAGE_PRIMARY" in k), text)
     name = sql_errors.named(primary, query)
+    if code == "42501":
+        return sql_errors.no_right(KIND, f": {name.strip()}" if name else _where(failed))
     if code in _CODES:
         return _CODES[code](name)
+    if code in _OF_VALUES:
+        met, next_step = _OF_VALUES[code]
+        return BadInput(f"{KIND} {met}{_where(failed)}.", next_step)
+    if code and code[:2] == "23":
+        what = _OF_ROWS.get(code, "it breaks a constraint of the table")
+        return sql_errors.constraint(KIND, f"{what}{_where(failed)}")
     if code and code[:2] in _CLASSES:
         return _CLASSES[code[:2]](name)
     if not code and "libpq" in text:
@@ -83,17 +96,29 @@ def no_connection(failed: BaseException, query: str) -> BettongError:
     """Why there is no connection. libpq gives no code for it, only a text, which may name anything."""
     text = str(failed)
     if "SSL" in text or "certificate" in text or "TLS" in text:
-        return Unavailable(
-            f"{KIND} and this connection do not agree about TLS.", "Test the connection, and check sslmode and ssl_ca."
-        )
+        return Unavailable(f"{KIND} and this connection do not agree about TLS.", "Check sslmode and ssl_ca.")
     if "timeout expired" in text:
-        return Unavailable(f"{KIND} did not take the login in time.", "Try again, or look at that server.")
+        return Unavailable(
+            f"{KIND} did not answer the login in time.",
+            "Check that what listens there is one, and that it is not stopped or busy.",
+        )
     for words, code in _LOGIN.items():
         if words in text:
             return _CODES[code]("")
     if "FATAL" in text:
         return LoginRefused(f"{KIND} refused the login.", "Check user, password and database.")
     return sql_errors.broken(KIND)
+
+
+def _where(failed: BaseException) -> str:
+    """What an error is about, from fields in which the server says names and nothing else: no value, no text of it."""
+    fields = {key: value.decode(errors="replace") for key, value in _diagnosis(failed)}
+    table = fields.get(b"PG_DIAG_TABLE_NAME")
+    of = f" of table '{table}'" if table else ""
+    for what, key in (("column", b"PG_DIAG_COLUMN_NAME"), ("constraint", b"PG_DIAG_CONSTRAINT_NAME")):
+        if name := fields.get(key):
+            return f" ({what} '{name}'{of})"
+    return f" (table '{table}')" if table else ""
 
 
 def _diagnosis(failed: BaseException) -> list[tuple[bytes, bytes]]:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from bettong.drivers import egress as reach
+from bettong.drivers.layers import HANDSHAKE_S
 from bettong.errors import Unavailable
 
 if TYPE_CHECKING:
@@ -22,21 +23,22 @@ def shake_hands(target: reach.Target, sslmode: str, authority: str, timeout_s: f
     from bettong.drivers import web  # a login alone has no use for it
 
     with reach.connect(target, timeout_s) as raw:
+        raw.settimeout(min(timeout_s, HANDSHAKE_S))
         try:
             raw.sendall(_SSL_REQUEST)
             answer = raw.recv(1)
         except OSError:
-            raise Unavailable(f"'{target.host}' does not answer as PostgreSQL does.", "Check host and port.") from None
+            raise Unavailable(
+                f"'{target.host}' does not look like PostgreSQL: it took the connection and did not answer.",
+                "Check host and port.",
+            ) from None
         if answer == b"N" and sslmode == "prefer":
             return "the server has none, and sslmode does not demand it"
         if answer != b"S":
-            said = "has no TLS" if answer == b"N" else "does not answer as PostgreSQL does"
+            said = "has no TLS" if answer == b"N" else "does not look like PostgreSQL"
             raise Unavailable(f"'{target.host}' {said}.", "Check host, port and sslmode.")
-        try:
-            with _context(sslmode, authority).wrap_socket(raw, server_hostname=target.host) as wrapped:
-                return wrapped.version() or "TLS"
-        except (ssl.SSLError, OSError) as failed:
-            raise web.tls_failed(target.host, failed) from None
+        with web.secured(raw, _context(sslmode, authority), target.host, timeout_s) as wrapped:
+            return wrapped.version() or "TLS"
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from pydantic import AliasChoices, Field, SecretStr, field_validator, model_vali
 from bettong.domain.drivers import Entry, Message
 from bettong.drivers import egress as reach
 from bettong.drivers import streams
+from bettong.drivers.layers import HANDSHAKE_S
 from bettong.drivers.server_details import Host  # noqa: TC001  # pydantic looks it up
 from bettong.drivers.server_uri import beside, uri_of
 from bettong.errors import BadInput, BettongError, NotFound, Unavailable
@@ -309,6 +310,7 @@ def _shake_hands(target: reach.Target, context: ssl.SSLContext, timeout_s: float
 
     stood = False
     with reach.connect(target, timeout_s) as raw:
+        raw.settimeout(min(timeout_s, HANDSHAKE_S))
         try:
             with context.wrap_socket(raw, server_hostname=target.host) as wrapped:
                 stood = True

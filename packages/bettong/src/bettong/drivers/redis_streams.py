@@ -316,13 +316,9 @@ def _client(details: RedisDetails, target: reach.Target, timeout_s: float) -> An
     context = web.tls_context_for(details.ssl, details.ssl_ca) if details.ssl != "disable" else None
 
     def connect(_: Any) -> Any:
-        sock = reach.connect(target, timeout_s)
+        sock: Any = reach.connect(target, timeout_s)
         if context is not None:
-            try:
-                sock = context.wrap_socket(sock, server_hostname=target.host)
-            except OSError as failed:  # among them what ssl raises
-                sock.close()
-                raise web.tls_failed(target.host, failed) from None
+            sock = web.secured(sock, context, target.host, timeout_s)
         sock.settimeout(timeout_s)
         return sock
 
@@ -378,10 +374,17 @@ def _translated(failed: BaseException) -> BettongError:
         return _CODES[code]()
     if isinstance(failed, (redis.AuthenticationError, redis.exceptions.AuthorizationError)):
         return sql_errors.no_login(KIND)
-    if isinstance(failed, (redis.ConnectionError, redis.TimeoutError, OSError)):
+    if isinstance(failed, (redis.TimeoutError, TimeoutError)):
+        return sql_errors.silent(KIND)
+    if isinstance(failed, (redis.ConnectionError, OSError)):
         return sql_errors.broken(KIND)
     if "unknown command" in text.lower():
         return BadInput("This Redis does not know streams as of version 6.2.", "Use a newer one.")
+    if "DB index" in text:
+        return BadInput(
+            "This Redis has no database of that number.",
+            "Check `database` in the details: 16 of them, 0 to 15, are usual.",
+        )
     return BadInput(f"Redis refused the command ({type(failed).__name__}).", "Look at its log.")
 
 

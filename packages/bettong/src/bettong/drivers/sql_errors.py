@@ -7,7 +7,11 @@ import re
 
 from bettong.errors import BadInput, BettongError, DeadlineExceeded, LoginRefused, NotFound, Unavailable
 
-_QUOTED = re.compile(r"""["'`]([^\W\d][\w$.]*)["'`]|: ([^\W\d][\w$.]*)$|name:? ([^\W\d][\w$.]*)""", re.MULTILINE)
+_QUOTED = re.compile(
+    r"""["'`]([^\W\d][\w$.]*)["'`]|: ([^\W\d][\w$.]*)$"""
+    r"""|(?:name:?|for (?:table|view|schema|sequence)) ([^\W\d][\w$.]*)""",
+    re.MULTILINE,
+)
 
 
 def named(text: str, query: str) -> str:
@@ -77,6 +81,12 @@ def too_slow(kind: str) -> BettongError:
 
 def busy(kind: str) -> BettongError:
     return Unavailable(f"{kind} is busy: it has no connection or lock to give.", "Try again in a moment.")
+
+
+def silent(kind: str) -> BettongError:
+    return Unavailable(
+        f"{kind} did not answer in time.", "See that what listens there is one, and that it is not stopped or busy."
+    )
 
 
 def broken(kind: str) -> BettongError:

@@ -16,10 +16,12 @@ import httpcore
 
 from bettong.domain.drivers import Egress
 from bettong.drivers import egress as reach
+from bettong.drivers.layers import HANDSHAKE_S
 from bettong.drivers.packing import inflated
 from bettong.errors import BadInput, TooLarge, Unavailable
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Iterable, Iterator, Mapping
 
 MAX_REDIRECTS = 5
@@ -114,12 +116,23 @@ def tls_context_for(ssl_mode: str, authority: str) -> ssl.SSLContext:
 
 def shake_hands(target: reach.Target, context: ssl.SSLContext, timeout_s: float) -> str:
     """Try TLS with a server that speaks it at once; the protocol it came to. Raises Unavailable."""
-    with reach.connect(target, timeout_s) as raw:
-        try:
-            with context.wrap_socket(raw, server_hostname=target.host) as wrapped:
-                return wrapped.version() or "TLS"
-        except (ssl.SSLError, OSError) as failed:
-            raise tls_failed(target.host, failed) from None
+    with reach.connect(target, timeout_s) as raw, secured(raw, context, target.host, timeout_s) as wrapped:
+        return wrapped.version() or "TLS"
+
+
+def secured(raw: socket.socket, context: ssl.SSLContext, host: str, timeout_s: float) -> ssl.SSLSocket:
+    """TLS over a connection, whose waits take `timeout_s` from then on; those of the handshake at most `HANDSHAKE_S`.
+
+    Raises Unavailable when it does not come about; the connection is closed then.
+    """
+    raw.settimeout(min(timeout_s, HANDSHAKE_S))
+    try:
+        wrapped = context.wrap_socket(raw, server_hostname=host)
+    except OSError as failed:  # among them what ssl raises
+        raw.close()
+        raise tls_failed(host, failed) from None
+    wrapped.settimeout(timeout_s)
+    return wrapped
 
 
 def tls_failed(host: str, failed: BaseException) -> Unavailable:
@@ -135,6 +148,11 @@ def tls_failed(host: str, failed: BaseException) -> Unavailable:
         }.get(failed.verify_code, "its certificate does not hold")
         return Unavailable(
             f"'{host}' cannot be trusted: {why}.", "Use the name in the certificate, or give its authority."
+        )
+    if isinstance(failed, TimeoutError):
+        return Unavailable(
+            f"'{host}' did not answer the TLS handshake.",
+            "Perhaps it speaks no TLS there: check the port, or turn TLS off in the details, such as ssl=disable.",
         )
     return Unavailable(f"'{host}' does not speak TLS there.", "Check the port, or use the form without TLS.")
 
