@@ -16,6 +16,7 @@ import psutil
 import pyarrow as pa
 import pytest
 from pages import ROOT
+from platforms import bettong
 from services.rabbitmq import running_rabbitmq
 from services.redis import RedisServer, running_redis
 
@@ -215,29 +216,36 @@ def test_what_cannot_work_is_told_at_once_or_as_the_jobs_error(
 
 
 def test_a_stream_survives_that_the_password_of_its_broker_is_changed_before_its_connection(
-    wl: wallaroo.Client, pipeline: Pipeline
+    wl: wallaroo.Client, pipeline: Pipeline, reach: Path
 ) -> None:
     with running_redis() as server:
         details = {**server.details, "redeliver_after_s": 3}
         broker = wl.create_connection(f"rotated-{uuid4().hex[:8]}", "REDIS", details)
         server.make("orders")
         send(broker, "orders", [1.0, 2.0])
-        job = pipeline.infer_stream(broker, "orders", broker, "predictions", keep=["id", "idd"])
-        eventually(lambda: counts(job, "messages_in", 2), "the first messages are answered")
+        broker.write("orders", pa.table({"z": ["no column of the model's"]}))
+        job = pipeline.infer_stream(broker, "orders", broker, "predictions", dead_letter="failed", keep=["id", "idd"])
+        eventually(lambda: counts(job, "messages_in", 3), "the first messages are answered")
 
         with server.client() as client:
             client.config_set("requirepass", "another one")
             client.client_kill_filter(_type="normal", skipme=True)
         eventually(lambda: "which refuses the login" in repr(job), "the stream says what it waits for")
-        shown = repr(job)
+        shown, told = repr(job), bettong("jobs", "show", job.id(), home=reach).stdout
+        listed = bettong("jobs", "list", home=reach).stdout
         broker.rotate({**details, "password": "another one"})
         send(broker, "orders", [3.0])
-        eventually(lambda: counts(job, "messages_in", 3), "the stream goes on by itself")
+        eventually(lambda: counts(job, "messages_in", 4), "the stream goes on by itself")
         job.cancel().wait()
         made = made_in(broker, "predictions")
 
     waits = rf"waiting for REDIS '{broker.name()}' \((source|sink)\), which refuses the login, since [\d:]{{8}} UTC"
     assert re.search(waits, shown)
+    assert re.search(waits.replace("waiting for", "waiting +for"), told)
+    assert re.search(rf"2 answered, 1 dead-lettered to 'failed', 0 rejected, {waits}", listed)
+    assert re.search(r"messages +2 answered, 1 dead-lettered to 'failed', 0 rejected\n", told)
+    assert re.search(r"last fault +Row 0 of the message lacks the column 'x'", told)
+    assert "go to topic 'failed', 1 so far" in bettong("jobs", "rejects", job.id(), home=reach).stdout
     assert " waiting" not in shown.replace(" waiting for", "")
     assert (job.state(), job.attempts()) == ("cancelled", 1)
     assert [value["id"] for value, _ in made] == [1, 2, 3]
