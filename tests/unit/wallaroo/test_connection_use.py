@@ -97,6 +97,13 @@ def test_a_form_that_is_none_is_refused_before_anything_is_asked(
     assert platform.calls(f"{ROOT}/read") == []
 
 
+@pytest.mark.parametrize("parameters", [11, "abc", {"day": 1}])
+def test_parameters_are_a_list_or_a_tuple(connection: Connection, platform: StubPlatform, parameters: Any) -> None:
+    with pytest.raises(TypeError, match=r"Pass a list or a tuple, such as parameters=\[11\]"):
+        connection.read("select ?", parameters=parameters)
+    assert platform.calls(f"{ROOT}/read") == []
+
+
 def test_a_refusal_names_the_connection_and_says_why(connection: Connection, platform: StubPlatform) -> None:
     platform.on(f"{ROOT}/read", error(503, "The database refuses the password."))
 
@@ -250,13 +257,6 @@ def test_a_report_says_where_it_fails_and_what_to_do(connection: Connection, pla
     assert "&lt;b&gt;database" in report._repr_html_()
 
 
-def test_a_rotation_says_whether_it_switched_and_forgets_what_was_revealed(
-    connection: Connection, platform: StubPlatform
-) -> None:
-    record = {"id": UUIDS[1], "name": "warehouse", "version": 2}
-    platform.on(
-        f"{ROOT}/get_by_id", {**record, "details": {"password": "old"}}, {**record, "details": {"password": "new"}}
-    )
 def test_a_layer_that_holds_and_is_worth_a_look_says_so(connection: Connection, platform: StubPlatform) -> None:
     said = {
         "said": "complete; not known to POSTGRES and not used: tabel (did you mean table?)",
@@ -271,6 +271,13 @@ def test_a_layer_that_holds_and_is_worth_a_look_says_so(connection: Connection, 
     assert "tabel" in report._repr_html_()
 
 
+def test_a_rotation_says_whether_it_switched_and_forgets_what_was_revealed(
+    connection: Connection, platform: StubPlatform
+) -> None:
+    record = {"id": UUIDS[1], "name": "warehouse", "version": 2}
+    platform.on(
+        f"{ROOT}/get_by_id", {**record, "details": {"password": "old"}}, {**record, "details": {"password": "new"}}
+    )
     platform.on(
         f"{ROOT}/rotate",
         {"switched": False, "report": {"ok": False, "stages": STAGES}, "connection": {**record, "version": 1}},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from wallaroo._html import ObjectList, Row, fields, show_time, text_fields
@@ -22,7 +22,7 @@ from wallaroo.connection_reports import (
 from wallaroo.object import EntityNotFoundError, Object, RequestRefused, WallarooAPIError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     import pandas as pd
 
@@ -122,8 +122,9 @@ class Connection(Object):
 
         Raises:
             RequestRefused: the platform or the source refuses, and says why; also when rows break off in the middle.
+            TypeError: `parameters` is no list.
         """
-        request = {"query": query, "parameters": list(parameters or ()), "purpose": purpose, "timeout_s": timeout_s}
+        request = {"query": query, "parameters": bound(parameters), "purpose": purpose, "timeout_s": timeout_s}
         if limit is not None:
             request["limit"] = limit
         return self._read("read", request, as_, timeout_s, "read")
@@ -285,6 +286,16 @@ class ConnectionList(ObjectList[Connection]):
 
     def _row(self, item: Connection) -> Sequence[Any]:
         return (item.name(), item.connection_type(), MASK, self._date(item._time("created_at")), item.workspace_names())
+
+
+def bound(parameters: object) -> list[Any]:
+    """The values for a query's placeholders, in their order. Raises TypeError for what is no list of values."""
+    if parameters is None:
+        return []
+    if isinstance(parameters, (str, bytes, Mapping)) or not isinstance(parameters, Iterable):
+        told = f"parameters is of type {type(parameters).__name__}. Pass a list or a tuple, such as parameters=[11]."
+        raise TypeError(told)
+    return list(parameters)
 
 
 def create(client: Client, name: str, connection_type: str, details: Mapping[str, Any] | None) -> Connection:

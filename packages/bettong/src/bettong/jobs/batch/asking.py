@@ -121,8 +121,9 @@ class Asking:
                     Reject(int(at[row]), keys, reason)
                     for (row, reason), keys in zip(short.items(), keys_of_short, strict=True)
                 ]
-                places = np.delete(np.arange(len(at), dtype=np.int64), list(short))
-                answered, answer, at = answered.take(pa.array(places)), answer.take(pa.array(places)), at[places]
+                left = np.delete(np.arange(len(at), dtype=np.int64), list(short))
+                places = pa.array(left, pa.int64())
+                answered, answer, at = answered.take(places), answer.take(places), at[left]
             parts.append(self._plan.written(answered, answer))
             kept.append(at)
         rejects.sort(key=lambda reject: reject.row)
