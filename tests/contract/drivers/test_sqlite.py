@@ -70,6 +70,38 @@ def test_a_column_of_mixed_values_is_told_with_what_to_do(case: Case, file: Path
 
 
 @pytest.mark.parametrize(
+    ("query", "parameters", "words"),
+    [
+        ("SELECT * FROM t WHERE id = ?", (), "has 1 placeholder, and 0 parameters were given"),
+        ("SELECT * FROM t WHERE id = ? OR note = '?'", (1, 2), "has 1 placeholder, and 2 parameters were given"),
+        ("SELECT :a, :b, :a", (1,), "has 2 placeholders, and 1 parameter was given"),
+        ("SELECT ?3", (1, 2), "has 3 placeholders, and 2 parameters were given"),
+        ("t", (1,), "has 0 placeholders, and 1 parameter was given"),
+    ],
+)
+def test_placeholders_without_a_value_and_values_without_one_are_counted(
+    case: Case, query: str, parameters: tuple[object, ...], words: str
+) -> None:
+    with pytest.raises(BadInput, match=words):
+        case.read(query, *parameters)
+
+
+def test_a_text_is_no_number_whatever_sqlite_thinks(case: Case) -> None:
+    case.write("t", pa.table({"id": ["7"], "note": ["a number as a text"]}))
+
+    with pytest.raises(BadInput, match="Column 'id' is string, and its values do not fit int64"):
+        case.write("t", pa.table({"id": ["8", "eight"]}))
+    with pytest.raises(BadInput, match="Column 'id' is string"):
+        case.write("t", pa.table({"id": ["eight"], "note": ["x"]}), "upsert", "id")
+    with pytest.raises(BadInput, match=r"'id' is timestamp\[us\], and the table's was declared as INTEGER"):
+        case.write("t", pa.table({"id": pa.array([], pa.timestamp("us"))}))
+
+    assert case.read("SELECT id, typeof(id) AS kind FROM t ORDER BY id").to_pylist() == [
+        {"id": n, "kind": "integer"} for n in (1, 2, 7)
+    ]
+
+
+@pytest.mark.parametrize(
     "query",
     [
         "ATTACH DATABASE '{other}' AS o",

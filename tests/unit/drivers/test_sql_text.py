@@ -67,3 +67,10 @@ def test_of_a_databases_words_only_names_that_the_query_holds_are_repeated() -> 
 
     assert sql_errors.named('column "nope" does not exist', query) == " 'nope'"
     assert sql_errors.named('role "hunter2" is not permitted', query) == ""
+
+
+def test_a_table_that_may_not_be_read_is_named_when_the_query_names_it() -> None:
+    said = "permission denied for table salaries"
+
+    assert sql_errors.named(said, 'SELECT * FROM "hr"."salaries"') == " 'salaries'"
+    assert sql_errors.named(said, "SELECT * FROM a_view_of_them") == ""

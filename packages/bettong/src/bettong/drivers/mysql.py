@@ -83,7 +83,7 @@ class MySqlSource(SqlSink):
         )
         if self._details.table and not self._described(sql.table(self._details.table)):
             raise sql_errors.no_table(KIND, f" '{self._details.table}'")
-        return f"{found[0][0]} tables and views are seen"
+        return f"{found[0][0]} tables and views are seen" if found[0][0] else "this user sees no table"
 
     def target(self, name: str) -> Table:
         return sql.table(name)

@@ -107,7 +107,7 @@ class PostgresSource(SqlSink):
         """What this user may do: with the table of the details, or in all. Raises BadInput when it is nothing."""
         if not self._details.table:
             found = self._connection.rows(f"SELECT count(*) AS n FROM ({_READABLE}) AS t")
-            return f"{found[0]['n']} tables and views may be read"
+            return f"{found[0]['n']} tables and views may be read" if found[0]["n"] else "this user may read no table"
         name = sql.quoted(sql.table(self._details.table))
         query = (
             "SELECT to_regclass($1::text) IS NOT NULL AS there, has_table_privilege(to_regclass($1::text), 'SELECT') "

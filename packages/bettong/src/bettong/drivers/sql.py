@@ -113,6 +113,22 @@ def without_parameters(text: str) -> str:
     return "".join("NULL" if kind == "parameter" else value for kind, value in tokens(text))
 
 
+def check_marks(text: str, parameters: Sequence[object]) -> None:
+    """See that a query of SQLite has a value for each of its placeholders. Raises BadInput with both counts."""
+    marks, names = 0, set[str]()
+    for kind, value in tokens(text):
+        if kind != "parameter" or value in names:
+            continue
+        number = value[1:]
+        marks = max(marks, int(number)) if number.isdigit() else marks + 1
+        if value != "?":
+            names.add(value)
+    if marks != len(parameters):
+        there = f"{marks} placeholder{'' if marks == 1 else 's'}"
+        given = f"{len(parameters)} parameter{' was' if len(parameters) == 1 else 's were'} given"
+        raise BadInput(f"The query has {there}, and {given}.", "Pass one value for each placeholder, in their order.")
+
+
 def sampled(source: Readable, table: str) -> str:
     """Read a row of the table that the details name, for a test; what came, in words."""
     if not table:

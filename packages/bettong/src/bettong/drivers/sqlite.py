@@ -67,6 +67,7 @@ class SqliteSource(SqlSink):
         if not text:
             raise BadInput("Nothing says what to read.", "Send a query or a table, or name a table in the details.")
         named = sql.table_named(text)
+        sql.check_marks(text, request.parameters)
         query = f"SELECT * FROM {sql.quoted(_local(named))}" if named else sql.one_query(text)
         if request.limit is not None and named and not request.order_by:
             query += f" LIMIT {request.limit:d}"
@@ -134,14 +135,15 @@ class SqliteSource(SqlSink):
         self._writer.execute(f"DELETE FROM {sql.quoted(table)}")
 
     def append(self, table: Table, rows: pa.RecordBatchReader) -> int:
-        with self.loading(rows) as cast:
+        with self.loading(rows, schema=self._fitted(table, rows.schema)) as cast:
             self._writer.ingest(table[-1], cast.reader())
         return cast.count
 
     def upsert(self, table: Table, rows: pa.RecordBatchReader, keys: tuple[str, ...]) -> int:
         names = rows.schema.names
+        fitted = self._fitted(table, rows.schema)
         self._writer.execute(f"CREATE TEMP TABLE {_STAGING} ({sql.listed(names)})")
-        with self.loading(rows, keys) as cast:
+        with self.loading(rows, keys, fitted) as cast:
             self._writer.ingest(_STAGING, cast.reader(), **{"adbc.ingest.temporary": "true"})
         others = [sql.quoted((name,)) for name in names if name not in keys]
         change = f"DO UPDATE SET {', '.join(f'{n} = excluded.{n}' for n in others)}" if others else "DO NOTHING"
@@ -187,6 +189,17 @@ class SqliteSource(SqlSink):
             for name, kind in declared
         ]
         return f"SELECT * FROM (\n{query}\n) AS q{sql.in_order(by, marks, request.limit)}", kinds
+
+    def _fitted(self, table: Table, schema: pa.Schema) -> pa.Schema:
+        """The types in which rows go into this table. SQLite itself would keep a text in a column of numbers.
+
+        Raises:
+            BadInput: a column of the rows is of a type that is never a number, and the table's is one of numbers.
+        """
+        declared = dict(_table_info(self._writer, table[-1]))
+        return pa.schema(
+            [pa.field(each.name, _loaded_as(each, self.form(each.type), declared[each.name])) for each in schema]
+        )
 
     @property
     def _writer(self) -> Connection:
@@ -256,6 +269,7 @@ def translated(failed: BaseException, query: str) -> BettongError:
         "NOT NULL constraint": lambda: sql_errors.constraint(KIND, "a column that needs a value has none"),
         "constraint failed": lambda: sql_errors.constraint(KIND, "it breaks a constraint of the table"),
         "Type mismatch in column": _mixed,
+        "cannot store": lambda: sql_errors.bad_values(KIND),
         "not a database": lambda: BadInput("The file is no SQLite database.", "Check the path."),
         "locked": lambda: sql_errors.busy(KIND),
         "open": lambda: BadInput("The file cannot be opened.", "Check who may read and write it."),
@@ -368,6 +382,30 @@ def _affinity(declared: str) -> pa.DataType:
     if "BLOB" in declared:
         return pa.binary()
     return pa.float64()
+
+
+def _loaded_as(field: pa.Field[Any], form: pa.DataType, declared: str) -> pa.DataType:
+    """The type for a column's values on their way into one that was declared so: texts become numbers, or are refused,
+    where it is one of numbers. What else SQLite makes of values loses nothing."""
+    numbers = _number(declared.upper())
+    kind = field.type
+    if numbers is None or not (pa.types.is_string(form) or pa.types.is_binary(form)) or pa.types.is_decimal(kind):
+        return form
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+        return numbers
+    raise BadInput(
+        f"Column '{field.name}' is {kind}, and the table's was declared as {declared}, which is for numbers.",
+        "Cast the column before writing it, or change the table.",
+    )
+
+
+def _number(declared: str) -> pa.DataType | None:
+    """The type of a column that is one of numbers by SQLite's rule; None for others, among them dates and decimals."""
+    if "INT" in declared:
+        return pa.int64()
+    if any(word in declared for word in ("CHAR", "CLOB", "TEXT", "BLOB")):
+        return None
+    return pa.float64() if any(word in declared for word in ("REAL", "FLOA", "DOUB")) else None
 
 
 def _declaration(kind: pa.DataType) -> str:
