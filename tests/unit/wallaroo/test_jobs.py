@@ -282,6 +282,19 @@ def test_its_log_its_rejects_and_its_rows_are_read_from_the_platform(job: Job, p
     assert job.rows(as_="arrow").equals(rows)
 
 
+def test_rejects_of_a_stream_with_dead_letters_say_where_they_went(
+    client: Client, platform: StubPlatform, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, pa.schema([])):
+        pass
+    platform.on(f"{ROOT}/{ID}/rejects", Reply(bytes(sink.getvalue())))
+
+    assert len(Job(client, stream()).rejects()) == 0
+
+    assert "are in topic 'live-failed', each with the reason in its header bettong-error" in capsys.readouterr().out
+
+
 def test_jobs_are_listed_and_found_by_their_id(client: Client, platform: StubPlatform) -> None:
     platform.on(f"{ROOT}/list", {"jobs": [record(done=10)], "more": True})
     platform.on(f"{ROOT}/{ID}", *says(record()))

@@ -200,7 +200,13 @@ class Job(Object):
 
     def rejects(self, as_: Form = "pandas") -> Any:
         """The rows that it could not do so far, with the reason of each; `as_` is that of `Connection.read`."""
-        return self._rows("rejects", as_)
+        found, progress = self._rows("rejects", as_), self._record.get("progress") or {}
+        if topic := progress.get("dead_letter"):
+            said = (
+                f"Messages without an answer are in topic '{topic}', each with the reason in its header bettong-error."
+            )
+            self._client._screen.write(f"{said}\n")
+        return found
 
     def rows(self, as_: Form = "pandas") -> Any:
         """The rows that came of it, where its kind leaves some: those of a replay."""
