@@ -1,4 +1,4 @@
-"""`bettong jobs`: which job an id means that is not written out, and how far behind a stream is said to be."""
+"""`bettong jobs`: which job an id means that is not written out."""
 
 from __future__ import annotations
 

@@ -369,7 +369,15 @@ def test_what_was_left_out_is_in_the_sentence(client: Client) -> None:
     ],
 )
 def test_a_window_without_requests_is_said_to_be_one(client: Client, failures: Any, told: str) -> None:
-    nothing = {"rows": 0, "compared": 0, "equal": 0, "share": None, "failed": 0, "columns": [], "only_after": {}}
+    nothing: dict[str, Any] = {
+        "rows": 0,
+        "compared": 0,
+        "equal": 0,
+        "share": None,
+        "failed": 0,
+        "columns": [],
+        "only_after": {},
+    }
     window = {"start": "A", "end": "B", "failures": failures}
     replay = Replay(Job(client, job("succeeded", result=result(**nothing, **window))["job"]))
 
