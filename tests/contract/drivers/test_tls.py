@@ -205,11 +205,20 @@ def test_the_rows_go_by_tls_and_not_only_the_test(
 
 
 @pytest.mark.service
-@pytest.mark.parametrize("mode", ["require", "verify-ca", "verify-full"])
+@pytest.mark.parametrize(
+    ("name", "mode"),
+    [
+        ("sslmode", "require"),
+        ("sslmode", "verify-ca"),
+        ("sslmode", "verify-full"),
+        ("ssl", "require"),
+        ("ssl", "verify"),
+    ],
+)
 def test_a_postgres_without_tls_is_not_talked_to_in_the_clear_where_it_is_asked_for(
-    postgres_case: Case, authority: Authority, mode: str
+    postgres_case: Case, authority: Authority, name: str, mode: str
 ) -> None:
-    case = Case("POSTGRES", {**postgres_case.details, "sslmode": mode, "ssl_ca": authority.pem}, postgres_case.calls)
+    case = Case("POSTGRES", {**postgres_case.details, name: mode, "ssl_ca": authority.pem}, postgres_case.calls)
 
     assert "has no TLS" in fails_at_tls(case)
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+import pytest
 from click.testing import CliRunner
 
-from bettong.cli.declared import _asked
+from bettong.cli.declared import _asked, _json
 from bettong.domain.declarations import Declaration
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 DRIVERS: list[dict[str, Any]] = [
     {
@@ -39,3 +43,12 @@ def test_each_missing_value_is_asked_for_unseen_and_a_reference_may_be_typed() -
     assert "'password' is needed." in done.output
     assert "warehouse: tls.key (not shown)" in done.output
     assert "12345" not in done.output
+
+
+def test_a_file_that_is_no_json_is_told_with_the_place_of_the_fault(tmp_path: Path) -> None:
+    (tmp_path / "c.json").write_text('{\n  "connections": hunter2}')
+
+    with pytest.raises(click.ClickException) as refused:
+        _json(str(tmp_path / "c.json"), "Connections")
+
+    assert refused.value.message == "The Connections are no JSON (line 2, column 18)."

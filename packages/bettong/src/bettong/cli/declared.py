@@ -83,7 +83,7 @@ def _json(place: str, what: str) -> Any:
     try:
         return json.loads(text_from(place))
     except ValueError as wrong:
-        at = f" (line {wrong.lineno})" if isinstance(wrong, json.JSONDecodeError) else ""
+        at = f" (line {wrong.lineno}, column {wrong.colno})" if isinstance(wrong, json.JSONDecodeError) else ""
         fail(f"The {what} are no JSON{at}.")
 
 
