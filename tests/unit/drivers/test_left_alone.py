@@ -8,7 +8,7 @@ import pytest
 
 from bettong.domain.drivers import Egress, Stage
 from bettong.drivers.bigquery import BigQueryDetails
-from bettong.drivers.details import Details, left_alone
+from bettong.drivers.details import Details, check, left_alone
 from bettong.drivers.earlier import renamed
 from bettong.drivers.kafka import KafkaDetails
 from bettong.drivers.opening import Opening, Reach
@@ -39,10 +39,19 @@ def test_unknown_fields_are_named_with_what_was_likely_meant(names: list[str], t
     assert left_alone(PostgresDetails, "postgres", details) == f"not known to POSTGRES and not used: {told}"
 
 
+def test_a_field_under_two_names_is_told_with_the_one_that_counts() -> None:
+    details = {"host": "h", "user": "u", "ssl": "verify", "sslmode": "disable", "tabel": "t"}
+
+    assert check(PostgresDetails, "X", details) == check(PostgresDetails, "X", {**details, "ssl": "require"})
+    assert left_alone(PostgresDetails, "X", details) == (
+        "not known to X and not used: tabel (did you mean table?); given under two names: ssl (sslmode counts)"
+    )
+
+
 @pytest.mark.parametrize(
     ("model", "names"),
     [
-        (PostgresDetails, ["host", "username", "dbname", "schema", "ssl", "sslmode", "dsn"]),
+        (PostgresDetails, ["host", "username", "dbname", "schema", "ssl", "dsn"]),
         (KafkaDetails, ["bootstrap.servers", "security.protocol", "sasl.mechanism"]),
         (
             BigQueryDetails,

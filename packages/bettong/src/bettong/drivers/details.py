@@ -63,9 +63,11 @@ def check_beside(model: type[BaseModel], kind: str, values: Mapping[str, Any], u
 
 
 def left_alone(model: type[BaseModel], kind: str, values: Mapping[str, Any]) -> str:
-    """What is said of top-level fields that the model does not know; "" when it knows them all."""
+    """What is said of top-level fields that the model does not use, not knowing them or having a value for them by
+    another name; "" when it uses them all."""
     known = known_to(model)
-    return "" if known is None else unused(kind, tuple(values), known)
+    strange = "" if known is None else unused(kind, tuple(values), known)
+    return "; ".join(filter(None, (strange, _given_twice(model, values))))
 
 
 def secret_fields(model: type[BaseModel]) -> tuple[str, ...]:
@@ -95,6 +97,12 @@ def describe(driver: type[Driver], types: tuple[str, ...], capabilities: frozens
         rebinding_safe=driver.rebinding_safe,
         read_order=getattr(driver.source, "read_order", ReadOrder.NONE),
     )
+
+
+def _given_twice(model: type[BaseModel], values: Mapping[str, Any]) -> str:
+    given = [[each for each in names_of(name, field) if each in values] for name, field in model.model_fields.items()]
+    twice = [f"{', '.join(others)} ({first} counts)" for first, *others in filter(None, given) if others]
+    return f"given under two names: {', '.join(twice)}" if twice else ""
 
 
 def _schema(model: type[BaseModel]) -> dict[str, Any]:
