@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 ARROW = "application/vnd.apache.arrow.stream"
 LINEAGE = {"job_id": "job-1", "pipeline_version": "pv-1", "model_version": "mv-1"}
 
+TITLES = {"source": "DB 'shop'", "sink": "DB 'warehouse'"}
+
 
 @dataclass
 class End:
@@ -54,7 +56,7 @@ class WorkDouble:
     lanes: int = 2
     most_bytes: int = 0
     lineage: Mapping[str, str] = field(default_factory=lambda: dict(LINEAGE))
-    titles: Mapping[str, str] = field(default_factory=dict)
+    titles: Mapping[str, str] = field(default_factory=lambda: dict(TITLES))
     said: list[str] = field(default_factory=list)
     told: list[tuple[Mapping[str, Any], str | None]] = field(default_factory=list)
     asked: list[int] = field(default_factory=list)

@@ -15,10 +15,11 @@ import onnx_models
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from batch_kit import PLUS, End, WorkDouble, answering, batch_request, columns, plus, work_double
+from batch_kit import PLUS, TITLES, End, WorkDouble, answering, batch_request, columns, plus, work_double
 
 from bettong.domain.drivers import Capability, ReadRequest, WriteMode, WriteRequest
-from bettong.errors import BadInput, Unavailable
+from bettong.errors import BadInput, NotFound, Unavailable
+from bettong.jobs.batch.ends import Ends, NamedSink
 from bettong.jobs.infer_batch import infer_batch
 
 if TYPE_CHECKING:
@@ -291,7 +292,8 @@ WEEK = columns({"x": pa.int64()}, {"week": pa.list_(pa.int32())})
 
 def weeks(rows: pa.Table) -> pa.Table:
     """A list as long as the row's number says."""
-    lists: list[Any] = [list(range(x)) for x in rows["x"].to_pylist()]
+    lengths: list[Any] = rows["x"].to_pylist()
+    lists = [list(range(length)) for length in lengths]
     return pa.table({"out.week": pa.array(lists, pa.list_(pa.int32()))})
 
 
@@ -503,6 +505,38 @@ def test_a_failure_ends_every_thread_and_what_came_before_is_kept(
     assert 0 < len(kept) < 1_500
     infer_batch(work.again(infer_rows=plus(10)))
     assert read(work, "sink", "select id, y from answers order by id") == expected()
+
+
+def test_what_goes_wrong_at_an_end_names_the_connection_and_its_side(
+    tmp_path: Path, database: Callable[[str], End]
+) -> None:
+    work = work_double(batch_request(PLUS, sink={"mode": "upsert"}), database("a"), database("b"), plus(10), tmp_path)
+
+    put(work, "sink", "answers", pa.table({"id": [1], "y": [1]}))  # without an index for the keys
+    with pytest.raises(NotFound, match=r"^DB 'shop' \(source\): .*no "):
+        infer_batch(work)
+    put(work, "source", "rows", numbers(10))
+    with pytest.raises(BadInput, match=r"^DB 'warehouse' \(sink\): "):
+        infer_batch(work)
+
+
+def test_an_end_that_breaks_in_the_middle_is_named_too() -> None:
+    class Breaking:
+        def write_batch(self, *_: object) -> None:
+            raise Unavailable("The connection broke.", "Try again.")
+
+    def broken() -> Iterator[pa.RecordBatch]:
+        yield from numbers(3).to_batches()
+        raise Unavailable("The connection broke.", "Try again.")
+
+    ends = Ends(TITLES)
+    batches = ends.read(broken())
+
+    assert next(batches).num_rows == 3
+    with pytest.raises(Unavailable, match=r"^DB 'shop' \(source\): The connection broke"):
+        next(batches)
+    with pytest.raises(Unavailable, match=r"^DB 'warehouse' \(sink\): The connection broke"):
+        NamedSink(Breaking(), ends).write_batch(WriteRequest("t"), numbers(1).to_batches()[0], "job", "")
 
 
 def test_a_job_is_stopped_between_requests_not_only_between_batches(

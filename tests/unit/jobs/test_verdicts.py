@@ -49,6 +49,14 @@ def test_a_death_is_tried_again_later_each_time_and_the_third_is_the_last() -> N
     assert third.error.startswith("The job's process ended by signal 9. It was tried 3 times in a row")
 
 
+def test_whoever_is_told_of_another_try_is_not_asked_to_try_again() -> None:
+    broken = Unavailable("The connection to Redis broke.", "Try again.")
+
+    follows = verdict(Ended(error=broken), 0, cancel_asked=False, going_down=False)
+
+    assert follows == Again(2.0, 1, "The connection to Redis broke.")
+
+
 def test_an_attempt_that_got_further_begins_the_count_anew() -> None:
     follows = verdict(Ended(error=DIED, advanced=True), 2, cancel_asked=False, going_down=False)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, Any, cast
 
 import pyarrow as pa
@@ -15,6 +15,7 @@ from bettong.drivers.arrow_forms import plain_reader
 from bettong.errors import BettongError
 from bettong.jobs.batch.asking import Asking
 from bettong.jobs.batch.columns import ColumnPlan
+from bettong.jobs.batch.ends import SINK, SOURCE, Ends, NamedSink
 from bettong.jobs.batch.limit import Limit, outcome
 from bettong.jobs.batch.pace import Pace
 from bettong.jobs.batch.positions import Position
@@ -44,15 +45,21 @@ def infer_batch(work: Work) -> Mapping[str, Any]:
     """
     request = BatchRequest.from_document(work.request)
     needed = Capability.UPSERT if request.mode is WriteMode.UPSERT else Capability.WRITE
-    with work.source("source", Capability.READ) as source, work.source("sink", needed) as sink:
-        return _Attempt(work, request, cast("Readable", source), cast("Writable", sink)).run()
+    ends = Ends(work.titles)
+    with ExitStack() as stack:
+        with ends.at(SOURCE):
+            source = stack.enter_context(work.source(SOURCE, Capability.READ))
+        with ends.at(SINK):
+            sink = stack.enter_context(work.source(SINK, needed))
+        return _Attempt(work, request, cast("Readable", source), cast("Writable", sink), ends).run()
 
 
 class _Attempt:
     """One attempt over open ends."""
 
-    def __init__(self, work: Work, request: BatchRequest, source: Readable, sink: Writable) -> None:
+    def __init__(self, work: Work, request: BatchRequest, source: Readable, sink: Writable, ends: Ends) -> None:
         self._work, self._request, self._source, self._sink = work, request, source, sink
+        self._ends = ends
         self._order = getattr(source, "read_order", ReadOrder.NONE)
         self._transactional = hasattr(sink, "write_batch")
         self._guarantee: Guarantee = guarantee(self._order, self._transactional, request.mode, request.keys)
@@ -78,14 +85,17 @@ class _Attempt:
                 request, rows.schema, work.lineage, whole_keys=self._ordered or request.mode is WriteMode.UPSERT
             )
             if self._transactional:
-                check_target(cast("Transactional", self._sink), self._target, plan.target)
+                with self._ends.at(SINK):
+                    check_target(cast("Transactional", self._sink), self._target, plan.target)
             files = RejectFiles(work.folder, plan.keys, work.most_bytes, work.say)
             rejected = files.drop_from(first.rows, null_keys=self._ordered, found=first.rejected)
             if self._ordered:  # rows with a null among their keys come again
                 first = Position(first.written + rejected, first.written, rejected, first.keys)
             limit = Limit(request.max_rejects, self._total, first, files.first)
             writer = Writer(first, plan.keys, files.keep, limit, self._report)
-            batches = skipped(rows, first.rows) if self._order is ReadOrder.STABLE else rows
+            batches = self._ends.read(rows)
+            if self._order is ReadOrder.STABLE:
+                batches = skipped(batches, first.rows)
             pace = Pace(1) if request.columns.by_request else Pace()
             cut = pieces(
                 (batch.select(plan.used) for batch in batches),
@@ -99,10 +109,10 @@ class _Attempt:
         return self._ended(writer.position, files)
 
     def _write(self, writer: Writer, answers: Iterator[Answered], schema: pa.Schema) -> None:
+        sink = cast("Transactional", NamedSink(self._sink, self._ends))
         if not self._transactional:
-            writer.in_one(self._sink, self._target, answers, schema)
+            writer.in_one(sink, self._target, answers, schema)
             return
-        sink = cast("Transactional", self._sink)
         for answered in answers:
             writer.by_batch(sink, self._target, self._checkpoint, answered)
         if self._request.mode is WriteMode.REPLACE and not writer.position.written and not self._work.cancelled:
@@ -132,7 +142,8 @@ class _Attempt:
         if not self._guarantee.goes_on:
             return Position()
         if self._transactional:
-            kept = cast("Transactional", self._sink).position(self._checkpoint)
+            with self._ends.at(SINK):
+                kept = cast("Transactional", self._sink).position(self._checkpoint)
         else:
             kept = self._work.position
         return Position.decode(kept) if kept else Position()
@@ -144,7 +155,8 @@ class _Attempt:
         asked = ReadRequest(request.query, request.parameters)
         if self._ordered:
             asked = ReadRequest(request.query, request.parameters, order_by=request.keys, after=first.keys)
-        rows = plain_reader(self._source.read(asked))
+        with self._ends.at(SOURCE):
+            rows = plain_reader(self._source.read(asked))
         file = getattr(self._source, "path", None)
         if file is None or file != getattr(self._sink, "path", None):
             yield rows
@@ -157,7 +169,7 @@ class _Attempt:
             spool.unlink()  # both ends are open: it goes with this process, however that ends
         with copied:
             with space(), copy, pa.ipc.new_stream(copy, rows.schema) as writer:
-                for batch in rows:
+                for batch in self._ends.read(rows):
                     writer.write_batch(batch)
             del rows
             with pa.ipc.open_stream(copied) as read:

@@ -71,8 +71,13 @@ def verdict(ended: Ended, failures: int, *, cancel_asked: bool, going_down: bool
     failures = 1 if ended.advanced else failures + 1
     if failures >= MOST_FAILURES:
         more = f" It was tried {failures} times in a row without getting further; make it anew to try again."
-        return Finish(JobState.FAILED, error=f"{ended.error}{more}")
-    return Again(FIRST_PAUSE_S * 2 ** (failures - 1), failures, str(ended.error))
+        return Finish(JobState.FAILED, error=f"{_without_advice(ended.error)}{more}")
+    return Again(FIRST_PAUSE_S * 2 ** (failures - 1), failures, _without_advice(ended.error))
+
+
+def _without_advice(error: BettongError) -> str:
+    """Its words, but not to try again, which the platform does."""
+    return error.problem if error.next_step.startswith("Try again") else str(error)
 
 
 def shortened(text: str) -> str:
