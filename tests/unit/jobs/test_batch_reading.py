@@ -80,22 +80,31 @@ def test_skipping_leaves_out_the_first_rows(rows: int, sizes: list[int]) -> None
 
 
 def test_requests_grow_until_they_take_half_a_second_and_shrink_when_they_take_longer() -> None:
-    assert next_rows(256, 0.01) == 512
-    assert next_rows(1000, 0.4) == 1000
-    assert next_rows(1000, 5.0) == 100
-    assert next_rows(1, 60.0) == 1
-    assert next_rows(MOST_ROWS, 0.01) == MOST_ROWS
+    assert next_rows(256, 0.01, 0.0) == 8 * 256
+    assert next_rows(1000, 0.1, 0.0) == 5000
+    assert next_rows(1000, 0.4, 0.0) == 1000
+    assert next_rows(1000, 5.0, 0.0) == 100
+    assert next_rows(1, 60.0, 0.0) == 1
+    assert next_rows(1000, 2.0, 1.9) == 2000
+
+
+def test_a_pace_has_a_bound() -> None:
+    pace = Pace()
+    for _ in range(10):
+        pace.learn(pace.rows, 0.0)
+
+    assert pace.rows == MOST_ROWS
 
 
 def test_a_small_last_request_says_nothing_of_larger_ones() -> None:
     pace = Pace()
     pace.learn(FIRST_ROWS, 0.01)
-    assert pace.rows == 2 * FIRST_ROWS
+    assert pace.rows == 8 * FIRST_ROWS
 
     pace.learn(3, 0.001)
-    assert pace.rows == 2 * FIRST_ROWS
-    pace.learn(2 * FIRST_ROWS, 1.0)
-    assert pace.rows == FIRST_ROWS
+    assert pace.rows == 8 * FIRST_ROWS
+    pace.learn(8 * FIRST_ROWS, 1.0)
+    assert pace.rows == 4 * FIRST_ROWS
 
 
 def test_a_pace_may_be_held_to_one_row() -> None:
