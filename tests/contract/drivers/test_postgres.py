@@ -74,6 +74,11 @@ def test_what_a_query_computes_wrongly_is_told(postgres_case: Case, query: str, 
     assert "s3cret" not in str(refused.value)
 
 
+def test_a_placeholder_without_a_value_is_no_broken_connection(postgres_case: Case) -> None:
+    with pytest.raises(BadInput, match="more placeholders than parameters were given"):
+        postgres_case.read("SELECT $1::int AS a, $2::int AS b", 1)
+
+
 def test_a_refused_row_is_told_with_the_names_that_it_is_about_and_no_value(
     postgres_case: Case, server: psycopg.Connection
 ) -> None:

@@ -79,6 +79,11 @@ def translated(failed: BaseException, query: str) -> BettongError:
         return sql_errors.no_right(KIND, f": {name.strip()}" if name else _where(failed))
     if code in _CODES:
         return _CODES[code](name)
+    if code == "08P01" and re.search(r"\$\d", query):
+        return BadInput(
+            f"The query has more placeholders than parameters were given, or {KIND} does not know their types.",
+            "Pass one value for $1, one for $2 and so on.",
+        )
     if code in _OF_VALUES:
         met, next_step = _OF_VALUES[code]
         return BadInput(f"{KIND} {met}{_where(failed)}.", next_step)
