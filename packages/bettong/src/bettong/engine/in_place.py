@@ -1,8 +1,7 @@
 """Bodies that come in pieces, received where they will lie.
 
 What uvloop reads on its own becomes an object of bytes, of which the parser cuts another one, of which uvicorn makes a
-part of a third, and wakes the application for every 64 KiB. A body whose length is known needs none of that: of 700 kB
-it took a fifth of all that the replica does for them, its model aside.
+part of a third, and wakes the application for every 64 KiB. A body whose length is known needs none of that.
 """
 
 from __future__ import annotations
