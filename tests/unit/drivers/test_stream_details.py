@@ -7,8 +7,8 @@ from pydantic import ValidationError
 
 from bettong.domain.drivers import Message, ReadRequest
 from bettong.drivers.jetstream import NatsDetails
-from bettong.drivers.rabbitmq import RabbitMqDetails
 from bettong.drivers.mqtt import MqttDetails
+from bettong.drivers.rabbitmq import RabbitMqDetails
 from bettong.drivers.redis_streams import RedisDetails
 from bettong.drivers.streams import Stored, StreamDetails, StreamSource, host_and_port
 from bettong.errors import BadInput
