@@ -70,7 +70,7 @@ def _holds(asked: dict[str, Any], known: dict[str, str]) -> bool:
             claims = jwt.decode(asked["TOKEN"], known["public_key"], ["RS256"], options={"verify_aud": False})
         except jwt.PyJWTError:
             return False
-        return claims["sub"] == f"{asked['ACCOUNT_NAME'].upper()}.{asked['LOGIN_NAME'].upper()}"
+        return bool(claims["sub"] == f"{asked['ACCOUNT_NAME'].upper()}.{asked['LOGIN_NAME'].upper()}")
     if how in ("PROGRAMMATIC_ACCESS_TOKEN", "OAUTH"):
         return bool(asked["TOKEN"] == known["token"])
     return bool(asked.get("PASSWORD") == known["password"])
@@ -121,7 +121,7 @@ async def _body(receive: Any) -> bytes:
     body = b""
     while True:
         message = await receive()
-        body += message["body"]
+        body += bytes(message["body"])
         if not message.get("more_body"):
             return body
 
