@@ -224,17 +224,26 @@ def ask(app: InferenceApp, body: bytes | Sequence[bytes] = b"", **request: Any) 
 
 @asynccontextmanager
 async def served(
-    app: Any, spec: DeploymentSpec, *, lost: Callable[[], None] = lambda: None, **bounds: Any
+    app: Any,
+    spec: DeploymentSpec,
+    *,
+    lost: Callable[[], None] = lambda: None,
+    read: Callable[[], None] = lambda: None,
+    **bounds: Any,
 ) -> AsyncIterator[tuple[str, int]]:
     """`app` on a loopback port, its connections accepted here and handed to the protocol, as a replica has them.
 
-    `lost` is called when a connection is gone.
+    `lost` is called when a connection is gone, `read` when the parser's part of a request has been read.
     """
 
     class Told(guarded(spec, **bounds)):  # type: ignore[misc]
         def connection_lost(self, error: Exception | None) -> None:
             super().connection_lost(error)
             lost()
+
+        def data_received(self, data: bytes) -> None:
+            super().data_received(data)
+            read()
 
     protocol = Told
     config = uvicorn.Config(

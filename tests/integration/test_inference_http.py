@@ -220,12 +220,13 @@ LARGE = BODY + b" " * 300_000  # more than is mostly read at once
 @pytest.mark.parametrize("first", [0, 1, 1000, 200_000, len(LARGE) - 1], ids="{} bytes with the head".format)
 def test_a_large_body_is_one_body_and_what_comes_behind_it_the_next_request(run: Any, first: int) -> None:
     async def scenario() -> None:
-        spec, log = deployment_spec(), MemoryLog()
-        async with served(inference_app(spec=spec, log=log), spec) as address:
+        spec, log, begun = deployment_spec(), MemoryLog(), asyncio.Event()
+        async with served(inference_app(spec=spec, log=log), spec, read=begun.set) as address:
             client = await Client.to(address)
             for _ in range(2):
+                begun.clear()
                 await client.send(head(length=len(LARGE)) + LARGE[:first])
-                await asyncio.sleep(0.01)  # so that the rest is read apart
+                await begun.wait()  # so that the rest is read apart
                 await client.send(LARGE[first:] + head() + BODY)
                 for _ in range(2):
                     status, _, body = await client.answer()
