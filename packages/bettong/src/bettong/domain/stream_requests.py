@@ -107,11 +107,12 @@ class StreamRequest:
     def guarantee(self) -> str:
         """What holds for its predictions, for people."""
         if isinstance(self.sink, TableEnd):
-            return (
-                "exactly once: a batch and its checkpoint are kept in one transaction"
+            how = (
+                "a batch and its checkpoint are kept in one transaction"
                 if self.sink.mode is WriteMode.APPEND
-                else f"exactly once: rows of the same message ({SOURCE}) take each other's place"
+                else f"rows of the same one ({SOURCE}) take each other's place"
             )
+            return f"exactly once, of messages that their broker knows again: {how}"
         return "at least once: what comes twice after a failure has the same bettong-source"
 
 
