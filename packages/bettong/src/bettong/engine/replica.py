@@ -135,7 +135,7 @@ class _Replica:
         self._metrics = Recorder(counters, self._look)
         self._open_log, self._open_runner = open_log, open_runner
         self._runners: list[Runner] = []
-        self._sessions = Sessions(_share_of_cores(spec.threads, spec.replicas))
+        self._sessions = Sessions(_cores_of_all(spec))
         self._writer: LogWriter | None = None
         self._late_writer: LogWriter | None = None  # of challengers for which answers do not wait
         self._door: _Door | None = None
@@ -421,6 +421,15 @@ def _counted(protocol: type[Any], lost: Callable[[], None]) -> type[Any]:
                 lost()
 
     return Counted
+
+
+def _cores_of_all(spec: DeploymentSpec) -> int:
+    """The CPUs of all replicas together: a session that is alone at work takes those that its siblings leave idle.
+
+    With every replica at work it costs 1 to 3 % (two replicas, two cores: 10,000 rows through a small network, an image
+    through a convolution), and with one 1.7 to 1.9 times the requests.
+    """
+    return _share_of_cores(spec.threads * spec.replicas, 1)
 
 
 def _share_of_cores(cpus: int, replicas: int) -> int:

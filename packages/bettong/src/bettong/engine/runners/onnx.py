@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     NDArray = np.ndarray[Any, np.dtype[Any]]
 
-INLINE_NS = 2_000_000  # what is expected to take longer runs beside the event loop
+INLINE_NS = 5_000_000  # what is expected to take longer runs beside the event loop
 # A row that took so long by the wall's clock may have waited for the processor: the next is measured in CPU time, which
 # takes a call of the system (1.2 µs for a row of 6)
 DOUBTED_NS = INLINE_NS // 4
