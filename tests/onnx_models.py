@@ -176,3 +176,66 @@ def plus(addend: int) -> bytes:
     nodes = [helper.make_node("Add", ["x", "addend"], ["y"])]
     inputs, outputs = (tensor(name, TensorProto.INT64, ["N"]) for name in ("x", "y"))
     return model(nodes, [inputs], [outputs], [weight("addend", np.int64(addend))])
+
+
+def mixed() -> bytes:
+    """`a` double [N], `b` int32 [N, 2], `c` bool [N, 1], `d` uint8 [N, 2, 2] → `half` double [N], `sums` int32 [N, 1],
+    `off` bool [N, 1], `same` uint8 [N, 2, 2] and `again` double [N, 1]."""
+    nodes = [
+        helper.make_node("Div", ["a", "two"], ["half"]),
+        helper.make_node("ReduceSum", ["b", "axes"], ["sums"], keepdims=1),
+        helper.make_node("Not", ["c"], ["off"]),
+        helper.make_node("Identity", ["d"], ["same"]),
+        helper.make_node("Reshape", ["half", "tall"], ["again"]),
+    ]
+    inputs = [
+        tensor("a", TensorProto.DOUBLE, ["N"]),
+        tensor("b", TensorProto.INT32, ["N", 2]),
+        tensor("c", TensorProto.BOOL, ["N", 1]),
+        tensor("d", TensorProto.UINT8, ["N", 2, 2]),
+    ]
+    outputs = [
+        tensor("half", TensorProto.DOUBLE, ["N"]),
+        tensor("sums", TensorProto.INT32, ["N", 1]),
+        tensor("off", TensorProto.BOOL, ["N", 1]),
+        tensor("same", TensorProto.UINT8, ["N", 2, 2]),
+        tensor("again", TensorProto.DOUBLE, ["N", 1]),
+    ]
+    weights = [
+        weight("two", 2.0),
+        weight("axes", np.array([1])),
+        weight("tall", np.array([-1, 1])),
+    ]
+    return model(nodes, inputs, outputs, weights)
+
+
+def branching(positive: str) -> bytes:
+    """`x` float [N, 2] → `y`, which is `positive` of x (Concat: twice x, which the graph denies) where the values of x
+    sum up to more than 0, and x else."""
+    more = {"axis": 1} if positive == "Concat" else {}
+    given = ["x", "x"] if positive == "Concat" else ["x"]
+    branches = [
+        helper.make_graph([node], node.output[0], [], [tensor(node.output[0], TensorProto.FLOAT, None)])
+        for node in (helper.make_node(positive, given, ["up"], **more), helper.make_node("Identity", ["x"], ["down"]))
+    ]
+    nodes = [
+        helper.make_node("ReduceSum", ["x"], ["sum"], keepdims=0),
+        helper.make_node("Greater", ["sum", "zero"], ["is_up"]),
+        helper.make_node("If", ["is_up"], ["y"], then_branch=branches[0], else_branch=branches[1]),
+    ]
+    x, y = (tensor(name, TensorProto.FLOAT, ["N", 2]) for name in ("x", "y"))
+    return model(nodes, [x], [y], [weight("zero", np.float32(0))])
+
+
+def of_items(count: int) -> bytes:
+    """`x` int64 [N] → `y` int64 [N], ten times x; fails where x is not below `count`."""
+    x, y = (tensor(name, TensorProto.INT64, ["N"]) for name in ("x", "y"))
+    return model(
+        [helper.make_node("Gather", ["items", "x"], ["y"])], [x], [y], [weight("items", 10 * np.arange(count))]
+    )
+
+
+def noise() -> bytes:
+    """`x` float [N, 2] → `y` float [N, 2], another one each time."""
+    x, y = (tensor(name, TensorProto.FLOAT, ["N", 2]) for name in ("x", "y"))
+    return model([helper.make_node("RandomNormalLike", ["x"], ["y"])], [x], [y])

@@ -423,3 +423,121 @@ def test_a_row_that_waited_long_is_measured_in_cpu_time_before_it_counts(
         return [runner.predict_row([random(1, 18)]) for _ in range(30)]
 
     assert None not in asyncio.run(go())
+
+
+# --- rows through bound memory --------------------------------------------------------------------------------------
+
+
+def run_rows(model: ModelSpec, sessions: Sessions, *rows: dict[str, Any]) -> tuple[list[Any], list[bool]]:
+    """What `predict_row` gives for each row, or raises, and whether the runner had a binding before and after each."""
+
+    async def go() -> tuple[list[Any], list[bool]]:
+        runner = OnnxRunner(model, sessions)
+        await runner.start()
+        got, bound = [], [runner._bound is not None]
+        for row in rows:
+            try:
+                got.append(runner.predict_row(row_of(runner.input_schema, row)))
+            except ModelFailed as failed:
+                got.append(failed)
+            bound.append(runner._bound is not None)
+        await runner.close()
+        assert runner._bound is None
+        return got, bound
+
+    with inline_ns(float("inf")):
+        return asyncio.run(go())
+
+
+def test_columns_of_numbers_and_lists_go_through_bound_memory_in_the_order_of_the_graph(
+    tmp_path: Path, sessions: Sessions
+) -> None:
+    kinds = {"amount": pa.float64(), "pair": pa.list_(pa.int32(), 2), "flag": pa.bool_(), "image": pa.list_(pa.uint8())}
+    rows = [
+        {"amount": n + 0.5, "pair": [n, 2], "flag": n % 2 == 1, "image": [n, 1, 2, 3]} for n in range(3)
+    ]  # the model's image is of 2 × 2
+    model = spec(tmp_path, models.mixed(), pa.schema(list(kinds.items())))
+
+    got, bound = run_rows(model, sessions, *rows)
+
+    assert bound == [True] * 4
+    with inline_ns(float("inf")):
+        tables = answers(
+            model, sessions, *(pa.Table.from_pylist([row], pa.schema(list(kinds.items()))) for row in rows)
+        )
+    for short, table in zip(got, tables, strict=True):
+        assert [values.ravel().tolist() for values in short] == [
+            np.array(column.to_pylist()).ravel().tolist() for column in table.columns
+        ]
+
+
+@pytest.mark.parametrize(
+    ("data", "row"),
+    [
+        (models.identity(TensorProto.DOUBLE, ["N", None]), {"x": [1.5, 2.0]}),
+        (models.identity(TensorProto.FLOAT, ["N", 2**14]), {"x": [1.0] * 2**14}),
+    ],
+    ids=["any length", "a large row"],
+)
+def test_rows_of_open_shapes_and_large_ones_are_answered_without(
+    tmp_path: Path, sessions: Sessions, data: bytes, row: dict[str, Any]
+) -> None:
+    ((values,),), bound = run_rows(spec(tmp_path, data), sessions, row)
+
+    assert values.tolist() == [row["x"]]
+    assert bound == [False, False]
+
+
+def test_outputs_whose_length_is_found_in_the_values_have_it(tmp_path: Path, sessions: Sessions) -> None:
+    x, y = models.tensor("x", TensorProto.FLOAT, [1, 3]), models.tensor("y", TensorProto.FLOAT, [1, "k"])
+    nodes = [
+        helper.make_node("Greater", ["x", "zero"], ["up"]),
+        helper.make_node("Reshape", ["up", "flat"], ["which"]),
+        helper.make_node("Compress", ["x", "which"], ["y"], axis=1),
+    ]
+    weights = [models.weight("zero", np.float32(0)), models.weight("flat", np.array([-1]))]
+    model = spec(tmp_path, models.model(nodes, [x], [y], weights))
+
+    got, bound = run_rows(model, sessions, {"x": [1, -1, 2]}, {"x": [-1, 3, -1]})
+
+    assert [values.tolist() for (values,) in got] == [[[1.0, 2.0]], [[3.0]]]
+    assert not any(bound)
+
+
+def test_a_row_that_fails_is_told_in_the_same_words_and_the_next_one_is_answered(
+    tmp_path: Path, sessions: Sessions
+) -> None:
+    model = spec(tmp_path, models.of_items(3))
+
+    (first, failed, last), bound = run_rows(model, sessions, {"x": 1}, {"x": 7}, {"x": 2})
+
+    assert ([first[0].tolist(), last[0].tolist()], bound) == ([[[10]], [[20]]], [True] * 4)
+    with pytest.raises(ModelFailed) as general:
+        answers(model, sessions, pa.table({"x": pa.array([7], pa.int64())}))
+    assert str(failed) == str(general.value)
+    assert "indices element out of data bounds, idx=7" in str(failed)
+
+
+def test_a_graph_that_denies_the_shape_of_an_output_loses_its_binding_and_not_its_answer(
+    tmp_path: Path, sessions: Sessions, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("DEBUG", "bettong.engine")
+    model = spec(tmp_path, models.branching("Concat"))
+
+    got, bound = run_rows(model, sessions, {"x": [-1, -2]}, {"x": [1, 2]}, {"x": [-3, -4]})
+
+    assert [values.tolist() for (values,) in got] == [[[-1.0, -2.0]], [[1.0, 2.0, 1.0, 2.0]], [[-3.0, -4.0]]]
+    assert bound == [True, True, False, False]
+    assert "row_not_bound model=" in caplog.text
+
+
+def test_a_model_that_answers_by_chance_is_not_bound_and_says_why(
+    tmp_path: Path, sessions: Sessions, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("DEBUG", "bettong.engine")
+
+    (first, second), bound = run_rows(spec(tmp_path, models.noise()), sessions, {"x": [0, 0]}, {"x": [0, 0]})
+
+    assert first[0].tolist() != second[0].tolist()
+    assert not any(bound)
+    assert "error=its output 'y' does not come again" in caplog.text

@@ -18,6 +18,7 @@ from bettong.domain.tensors import ELEMENTS, read_graph
 from bettong.engine.arrow_lists import is_list
 from bettong.engine.cost import CostModel
 from bettong.engine.faults import Fault
+from bettong.engine.runners.bound_row import BoundRow
 from bettong.engine.sessions import CPU
 from bettong.engine.tensor_arrays import from_tensor, to_tensor
 from bettong.errors import BadInput, ModelFailed, Unavailable
@@ -59,6 +60,7 @@ class OnnxRunner:
         self._clock = time.thread_time_ns  # other than the wall's, it does not count what others do on the machine
         self._doubted = False  # whether the last row took long
         self._beside: set[Any] = set()  # the options of the runs that threads are at
+        self._bound: BoundRow | None = None  # what small rows of fixed shapes go through
 
     @property
     def input_schema(self) -> pa.Schema:
@@ -87,7 +89,7 @@ class OnnxRunner:
         if self._provider != CPU:
             self._clock = time.perf_counter_ns  # a thread that waits for a device uses no CPU, and blocks all the same
         self._row_plan = self._plan_for_rows()
-        self._listed = [is_list(field.type) for field in self._output]
+        self._row_shapes = [(1, -1) if is_list(field.type) else (-1,) for field in self._output]
         self._session = session
         await self._warm_up()
         self._state = State.RUNNING
@@ -133,25 +135,20 @@ class OnnxRunner:
             size += array.nbytes
         if session is None or (plan := self._row_plan) is None or self._cost.expected_ns(size) > INLINE_NS:
             return None
-        feeds = {}
-        for array, (name, dtype, length, dims) in zip(inputs, plan, strict=True):
+        for array, (_, dtype, length, _) in zip(inputs, plan, strict=True):
             if array.dtype != dtype or (length is not None and array.size != length):
                 return None
-            feeds[name] = array if dims is None else array.reshape(dims)
         doubted = self._doubted
         began = self._clocks() if doubted else (time.perf_counter_ns(), 0)
-        outputs = self._run(session, feeds, 1, None)
+        outputs = self._run_row(session, plan, inputs)
         took = self._took_ns(began) if doubted else time.perf_counter_ns() - began[0]
         self._doubted = took > DOUBTED_NS
         if doubted or not self._doubted:
             self._cost.took(size, took)
-        return [
-            values.reshape(1, -1) if listed else values.reshape(-1)
-            for listed, values in zip(self._listed, outputs, strict=True)
-        ]
+        return outputs
 
     async def close(self) -> None:
-        self._session, self._state = None, State.FAILED
+        self._session, self._bound, self._state = None, None, State.FAILED
         for options in self._beside:
             options.terminate = True
 
@@ -199,18 +196,53 @@ class OnnxRunner:
         size = sum(values.nbytes for values in feeds.values())
         session, names = self._session, self._names
 
-        def run() -> int:
+        def run() -> tuple[int, BoundRow | None]:
             session.run(names, feeds)
             began = self._clocks()
-            session.run(names, feeds)
-            return self._took_ns(began)
+            outputs = session.run(names, feeds)
+            took_ns = self._took_ns(began)
+            return took_ns, self._bound_row(session, feeds, outputs) if took_ns <= INLINE_NS else None
 
         try:
-            took_ns = await asyncio.get_running_loop().run_in_executor(self._sessions.pool, run)
+            took_ns, self._bound = await asyncio.get_running_loop().run_in_executor(self._sessions.pool, run)
         except Exception as failed:  # a made-up row may not suit the model; a request that does not is answered so
             log.info("warm_up_failed model=%s error=%s", self._model.uid, type(failed).__name__)
             return
         self._cost.took(size, took_ns)
+
+    def _bound_row(
+        self, session: onnxruntime.InferenceSession, feeds: dict[str, NDArray], outputs: list[NDArray]
+    ) -> BoundRow | None:
+        """A binding for rows like this one; None when others may have other shapes, or when it cannot be made."""
+        if self._provider != CPU or self._row_plan is None or any(entry.length is None for entry in self._row_plan):
+            return None
+        shapes = [(1, *tensor.dims) for tensor in self._graph.outputs]  # with a None in it, it equals none that is seen
+        if shapes != [np.shape(values) for values in outputs]:
+            return None
+        try:
+            return BoundRow(session, feeds, dict(zip(self._names, outputs, strict=True)), self._row_shapes)
+        except Exception as failed:  # as above: no common kind
+            log.debug("row_not_bound model=%s error=%s", self._model.uid, _words(failed))
+            return None
+
+    def _run_row(
+        self, session: onnxruntime.InferenceSession, plan: list[_RowInput], inputs: Sequence[NDArray]
+    ) -> list[NDArray]:
+        """The outputs of one row in the shapes of their fields. Raises ModelFailed."""
+        if (bound := self._bound) is not None:
+            try:
+                return bound.run(inputs)
+            except Exception as failed:  # the row's fault, unless it has an answer
+                words = _words(failed)
+        feeds = {
+            name: array if dims is None else array.reshape(dims)
+            for array, (name, _, _, dims) in zip(inputs, plan, strict=True)
+        }
+        outputs = self._run(session, feeds, 1, None)
+        if bound is not None:
+            log.debug("row_not_bound model=%s error=%s", self._model.uid, words)
+            self._bound = None
+        return [values.reshape(shape) for values, shape in zip(outputs, self._row_shapes, strict=True)]
 
     def _timed(self, session: onnxruntime.InferenceSession, rows: pa.Table, options: Any) -> tuple[pa.Table, int]:
         began = self._clocks()
