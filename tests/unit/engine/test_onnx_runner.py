@@ -434,7 +434,8 @@ def run_rows(model: ModelSpec, sessions: Sessions, *rows: dict[str, Any]) -> tup
     async def go() -> tuple[list[Any], list[bool]]:
         runner = OnnxRunner(model, sessions)
         await runner.start()
-        got, bound = [], [runner._bound is not None]
+        got: list[Any] = []
+        bound = [runner._bound is not None]
         for row in rows:
             try:
                 got.append(runner.predict_row(row_of(runner.input_schema, row)))
@@ -488,14 +489,25 @@ def test_rows_of_open_shapes_and_large_ones_are_answered_without(
     assert bound == [False, False]
 
 
+def test_rows_of_any_length_are_each_taken_whole(tmp_path: Path, sessions: Sessions) -> None:
+    x, y = models.tensor("x", TensorProto.FLOAT, ["N", "k"]), models.tensor("y", TensorProto.FLOAT, ["N", 1])
+    nodes = [helper.make_node("ReduceSum", ["x", "axes"], ["y"], keepdims=1)]
+    model = spec(tmp_path, models.model(nodes, [x], [y], [models.weight("axes", np.array([1]))]))
+
+    got, bound = run_rows(model, sessions, {"x": [2.0]}, {"x": [1.0] * runners.FREE_SIZE}, {"x": [1.0, 2.0]})
+
+    assert [values.tolist() for (values,) in got] == [[[2.0]], [[float(runners.FREE_SIZE)]], [[3.0]]]
+    assert not any(bound)
+
+
 def test_outputs_whose_length_is_found_in_the_values_have_it(tmp_path: Path, sessions: Sessions) -> None:
     x, y = models.tensor("x", TensorProto.FLOAT, [1, 3]), models.tensor("y", TensorProto.FLOAT, [1, "k"])
     nodes = [
-        helper.make_node("Greater", ["x", "zero"], ["up"]),
+        helper.make_node("Greater", ["x", "least"], ["up"]),
         helper.make_node("Reshape", ["up", "flat"], ["which"]),
         helper.make_node("Compress", ["x", "which"], ["y"], axis=1),
     ]
-    weights = [models.weight("zero", np.float32(0)), models.weight("flat", np.array([-1]))]
+    weights = [models.weight("least", np.float32(-0.5)), models.weight("flat", np.array([-1]))]
     model = spec(tmp_path, models.model(nodes, [x], [y], weights))
 
     got, bound = run_rows(model, sessions, {"x": [1, -1, 2]}, {"x": [-1, 3, -1]})
