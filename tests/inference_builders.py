@@ -229,14 +229,20 @@ async def served(
     *,
     lost: Callable[[], None] = lambda: None,
     read: Callable[[], None] = lambda: None,
+    made: Callable[[Any], None] = lambda _: None,
     **bounds: Any,
 ) -> AsyncIterator[tuple[str, int]]:
     """`app` on a loopback port, its connections accepted here and handed to the protocol, as a replica has them.
 
-    `lost` is called when a connection is gone, `read` when the parser's part of a request has been read.
+    `lost` is called when a connection is gone, `read` when the parser's part of a request has been read, `made` with
+    the protocol of each connection.
     """
 
     class Told(guarded(spec, **bounds)):  # type: ignore[misc]
+        def connection_made(self, transport: asyncio.Transport) -> None:
+            super().connection_made(transport)
+            made(self)
+
         def connection_lost(self, error: Exception | None) -> None:
             super().connection_lost(error)
             lost()

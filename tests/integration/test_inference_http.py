@@ -270,6 +270,56 @@ def test_who_stops_in_the_middle_of_a_large_body_is_let_go_and_nothing_is_logged
     run(scenario())
 
 
+@pytest.mark.parametrize("first", [0, 1000], ids="{} bytes with the head".format)
+def test_a_large_body_on_its_way_when_idle_connections_are_closed_is_answered_for_the_last_time(
+    run: Any, first: int
+) -> None:
+    async def scenario() -> None:
+        spec, log, begun, protocols = deployment_spec(), MemoryLog(), asyncio.Event(), list[Any]()
+        app = inference_app(spec=spec, log=log)
+        async with served(app, spec, read=begun.set, made=protocols.append) as address:
+            client = await Client.to(address)
+            await client.send(head(length=len(LARGE)) + LARGE[:first])
+            await begun.wait()
+            app.draining = True
+            protocols[0].shutdown()
+            await client.send(LARGE[first:])
+            status, headers, _ = await client.answer()
+            assert (status, headers["connection"]) == (200, "close")
+            assert await client.rest() == b""
+            await client.close()
+            await app.drained()
+        assert len(log.answered) == 1
+
+    run(scenario())
+
+
+def test_a_body_whose_answer_turns_out_to_take_long_is_read_once(run: Any) -> None:
+    async def scenario() -> None:
+        class Slow(PromptRunner):
+            def predict_now(self, rows: Any) -> None:
+                return None
+
+        spec, log, read = deployment_spec(), MemoryLog(), list[int]()
+        app = inference_app([Slow(forecast)], spec=spec, log=log)
+        decoded = app._decoded
+
+        def watched(form: Any, body: bytes) -> Any:
+            read.append(len(body))
+            return decoded(form, body)
+
+        app._decoded = watched  # type: ignore[method-assign]
+        async with served(app, spec) as address:
+            client = await Client.to(address)
+            for body in (BODY, LARGE):
+                await client.send(head(length=len(body)) + body)
+                assert (await client.answer())[0] == 200
+            await client.close()
+        assert read == [len(BODY), len(LARGE)]
+
+    run(scenario())
+
+
 def test_a_client_that_leaves_frees_its_place_and_its_model(run: Any) -> None:
     async def scenario() -> None:
         spec = deployment_spec(max_queued_requests=1)

@@ -20,7 +20,7 @@ from bettong.domain.logs import LogQuery
 from bettong.errors import StorageFull, Unavailable
 from bettong.logstore.compaction import maintain
 from bettong.logstore.reader import SegmentLogReader
-from bettong.logstore.segment import HEADER, Codec, SegmentFile, header_of, refused
+from bettong.logstore.segment import HEADER, LET_GO_BYTES, Codec, SegmentFile, header_of, refused
 from bettong.logstore.writer import SegmentLogWriter
 
 if TYPE_CHECKING:
@@ -166,6 +166,34 @@ def test_a_full_disk_is_named_and_leaves_the_segment_alone(tmp_path: Path) -> No
 
     assert segment.broken  # a device cannot be made shorter: the writer goes on in another segment
     assert segment.size == 0
+
+
+@pytest.mark.skipif(not hasattr(os, "RWF_NOWAIT"), reason="only Linux tells what is in memory")
+@pytest.mark.parametrize("large", [True, False], ids=["much", "little"])
+def test_much_that_was_written_leaves_the_memory_to_others_once_it_is_on_the_disk(tmp_path: Path, large: bool) -> None:
+    path = tmp_path / "1.seg"
+    segment, payload = SegmentFile(os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND), path), b"x" * LET_GO_BYTES
+    count = 3 if large else 1
+
+    for _ in range(count):
+        segment.append([payload[: len(payload) if large else 1000]])
+    if not in_memory(segment.fd):
+        pytest.skip("this disk keeps nothing in memory")
+    segment.sync()
+
+    assert in_memory(segment.fd) is not large
+    assert path.read_bytes() == b"x" * segment.size
+    os.close(segment.fd)
+
+
+def in_memory(fd: int) -> bool:
+    """Whether the first bytes of a file can be had without its disk."""
+    try:
+        return os.preadv(fd, [bytearray(8)], 0, os.RWF_NOWAIT) == 8
+    except BlockingIOError:
+        return False
+    except OSError:
+        pytest.skip("this disk does not tell what is in memory")
 
 
 def test_other_refusals_are_named_by_their_code_and_show_no_path() -> None:

@@ -30,6 +30,7 @@ from bettong.engine.host_header import KnownHosts
 from bettong.engine.json_answer import pieces_of
 from bettong.engine.key_columns import widened
 from bettong.engine.known_heads import KnownHeads
+from bettong.engine.known_layouts import KnownLayouts
 from bettong.engine.metrics import AT_LIMIT, Memory, Recorder
 from bettong.engine.one_row import OneRow
 from bettong.engine.problem import error_body, problem, status_of
@@ -65,7 +66,6 @@ if TYPE_CHECKING:
 BIG_BYTES = 4 * 2**20  # what is larger is decoded and encoded in a thread, so that the loop keeps answering others
 CLIENT_LEFT = 499  # counted in place of a status: there is nobody to answer
 PACKED_BYTES = 64 * 2**10  # what is larger is unpacked in a thread
-PROMPT_BYTES = 64 * 2**10  # what is larger is never answered at once
 LINGER_BYTES, LINGER_S = 64 * 2**20, 2.0  # how much of a refused body is still taken, so that its sender reads why
 JSON: Headers = ((b"content-type", b"application/json"),)
 EXPOSITION: Headers = ((b"content-type", CONTENT_TYPE.encode()),)
@@ -136,9 +136,11 @@ class InferenceApp:
         self._row_shape = self._shape.logged(())[0]  # of the log, with all columns
         self._one_row = OneRow.of(program.input_schema, program.output_schema)
         self.heads = KnownHeads()
+        self._layouts = KnownLayouts(program.input_schema)
+        self._begun: _Begun | None = None
         self._deadlines = Deadlines(spec.request_timeout_s)
         self._infer_paths = frozenset({"/infer", f"/pipelines/{spec.name}"})
-        self._prompt_bytes = min(PROMPT_BYTES, spec.max_body_bytes)
+        self._prompt_bytes = min(BIG_BYTES, spec.max_body_bytes)  # what is larger is never answered at once
         self._prompt_paths = frozenset(quote(path).encode() for path in self._infer_paths)  # as they come, undecoded
         self._get: dict[str, tuple[Headers, Callable[[], bytes]]] = {
             "/pipelines": (JSON, self._pipelines),
@@ -264,7 +266,7 @@ class InferenceApp:
         try:
             asked = _asked(scope["query_string"], headers)
             coding = coding_of(headers.get(b"content-encoding", b""))
-            body = await self._read(headers, receive)
+            body = await self._read(scope, headers, receive)
         except BadInput as error:
             self._log_failure(time_ms, attempt, error, request_id)
             if not isinstance(error, TooLarge):
@@ -280,7 +282,11 @@ class InferenceApp:
                 started = time.perf_counter_ns()
                 if coding is not None:
                     body = await _beside(len(body) > PACKED_BYTES, unpack, coding, body, self._spec.max_body_bytes)
-                attempt.inputs = await _beside(len(body) > BIG_BYTES, self._decoded, asked.form, body)
+                begun, self._begun = self._begun, None
+                if begun is not None and begun.body is body:
+                    attempt.inputs = begun.inputs
+                else:
+                    attempt.inputs = await _beside(len(body) > BIG_BYTES, self._decoded, asked.form, body)
                 attempt.elapsed_ns.append(time.perf_counter_ns() - started)
                 attempt.ran(await self._program.run(attempt.inputs))
         except TimeoutError:
@@ -333,18 +339,21 @@ class InferenceApp:
         pieces = pieces_of(self._shape, asked.dataset) if row else None
         return _Head(given.get(b"authorization"), asked, given.get(b"x-request-id"), pieces)
 
+    def awaits(self, head: _Head, length: int) -> bool:
+        """Whether `answer_now` may take a body of so many bytes: the caller may send it, and there is room."""
+        if length > self._prompt_bytes or self._in_flight >= self._spec.max_queued_requests:
+            return False
+        return self._knows(head.authorization)
+
     def answer_now(self, head: _Head, body: bytes) -> Reply | None:
-        """The answer to a whole request without a task of its own, when it is of few bytes and all models answer at
-        once. None for any other request, of which nothing was done then: `__call__` takes it.
+        """The answer to a whole request without a task of its own, when it is not large and all models answer at once.
+        None for any other request, of which nothing was done then: `__call__` takes it.
         """
         program = self._program
         if not program.prompt or len(body) > self._prompt_bytes or self._in_flight >= self._spec.max_queued_requests:
             return None
         began = time.perf_counter_ns()
-        try:
-            if not self._verifier.verify(head.authorization).may_see(self._spec.workspace_id):
-                return None
-        except BettongError:
+        if not self._knows(head.authorization):
             return None
         request_id, asked = _request_id(head.request_id), head.asked
         time_ms = self._now_ms()
@@ -364,6 +373,7 @@ class InferenceApp:
                 attempt.inputs = self._decoded(asked.form, body)
                 attempt.elapsed_ns.append(time.perf_counter_ns() - started)
                 if (ran := program.run_now(attempt.inputs)) is None:
+                    self._begun = _Begun(body, attempt.inputs)
                     return None
                 attempt.ran(ran)
             except Exception as error:
@@ -380,6 +390,13 @@ class InferenceApp:
         self._count(200, attempt)
         self._start_late(answer, attempt)
         return Reply(200, self._fields(_CONTENT_TYPES[asked.wanted], content, request_id), content)
+
+    def _knows(self, authorization: bytes | None) -> bool:
+        """Whether a caller may ask; why not is for `__call__` to tell."""
+        try:
+            return self._verifier.verify(authorization).may_see(self._spec.workspace_id)
+        except BettongError:
+            return False
 
     def _row_now(
         self, began_ns: int, time_ms: int, body: bytes, pieces: Sequence[Piece], request_id: str
@@ -419,7 +436,13 @@ class InferenceApp:
         limit, schema = max(self._spec.max_body_bytes, BIG_BYTES), self._program.input_schema
         if keys := self._program.plan.keys:
             schema = widened(form, body, schema, keys)
-        return decode(form, body, schema, max_unpacked_bytes=limit)
+            return decode(form, body, schema, max_unpacked_bytes=limit)
+        if form not in (Format.ARROW_FILE, Format.ARROW_STREAM) or len(body) > BIG_BYTES:  # in a thread, that is
+            return decode(form, body, schema, max_unpacked_bytes=limit)
+        if (rows := self._layouts.find(body)) is None:
+            rows = decode(form, body, schema, max_unpacked_bytes=limit)
+            self._layouts.keep(body, rows)
+        return rows
 
     def _start_late(self, answer: Answer, attempt: _Attempt) -> None:
         """Run the challengers for which the answer did not wait."""
@@ -476,7 +499,7 @@ class InferenceApp:
             models[model] += ns
         return (*attempt.elapsed_ns[:1], *models)
 
-    async def _read(self, headers: dict[bytes, bytes], receive: Receive) -> bytes:
+    async def _read(self, scope: Message, headers: dict[bytes, bytes], receive: Receive) -> bytes:
         limit = self._spec.max_body_bytes
         declared = headers.get(b"content-length", b"0")
         if not declared.isdigit() or int(declared) > limit:
@@ -484,7 +507,7 @@ class InferenceApp:
         message = await receive()
         if message["type"] == "http.disconnect":
             raise _Gone
-        body: bytes = message.get("body", b"")
+        body: bytes = scope["body"] if "body" in scope else message.get("body", b"")
         if not message.get("more_body") and len(body) <= limit:
             return body
         parts, size = [body], len(body)
@@ -580,6 +603,13 @@ class InferenceApp:
         tell_counted(out, counted, labels)
         tell_queue(out, gauges.in_flight, gauges.waiting, labels)
         return out.text().encode()
+
+
+class _Begun(NamedTuple):
+    """A body that was read before it was known that its answer takes a while: it need not be read again."""
+
+    body: bytes
+    inputs: pa.Table
 
 
 class _Attempt:

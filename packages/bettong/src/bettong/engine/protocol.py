@@ -4,7 +4,8 @@ The hot path (a request that arrives whole) sets no timer: they start only when 
 application that can answer such a request at once is asked before uvicorn is told of it: scope, task, events and the
 answer's two messages cost 80 µs of CPU, more than a small model. What such an application has read in a head is kept
 (`known_heads`): a request with the same head, whole in one read, goes past the parser. A large body of a known length
-goes past it as well (`in_place`).
+goes past it as well (`in_place`). Where it is not answered at once, it stands in its scope as `body` when its last
+message comes, which has none.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 MAX_HEAD_BYTES = 64 * 2**10
 # After a refusal, what the client still sends is taken: closing over it would reset the connection and lose our words.
 QUIET_S, LINGER_S, LINGER_BYTES = 0.5, 2.0, 16 * 2**20
+JOINED_BYTES = 64 * 2**10  # a larger answer is not copied behind its head
 ASK_S = 0.5  # after which a client that closed its side, and is not answered yet, is asked whether it is there
 
 
@@ -48,6 +50,10 @@ class Prompt(Protocol):
     def read_head(self, method: bytes, target: bytes, headers: Fields) -> Any | None:
         """What `answer_now` needs of a head, a matter of its bytes alone; None when `__call__` has to take the request,
         and always for HEAD. Never raises. Names of headers are in small letters."""
+
+    def awaits(self, head: Any, length: int) -> bool:
+        """Whether a body of so many bytes may come before anything is done for its request; else `__call__` is told of
+        it now, and can refuse it. Never raises."""
 
     def answer_now(self, head: Any, body: bytes) -> tuple[int, Fields, bytes | memoryview] | None:
         """Status, headers and body of the answer to a whole request; None when `__call__` has to take it: nothing was
@@ -124,6 +130,7 @@ class _GuardedProtocol(HttpToolsProtocol):  # type: ignore[misc]  # uvicorn is u
         self._held: list[bytes] = []  # the body so far of one that it does not know of
         self._answered = False  # a request was answered at once under this `data_received`
         self._read_head: Any = None  # what the application read in its head, when that went well
+        self._awaiting: Any = None  # the same of a request whose body is received in place, until it is whole
         self._asking: asyncio.TimerHandle | None = None  # whether a client that closed its side is still there
         self._departure = Departure()
         self._idle_since: float | None = None  # after an answer at once; uvicorn times its own
@@ -198,6 +205,13 @@ class _GuardedProtocol(HttpToolsProtocol):  # type: ignore[misc]  # uvicorn is u
             self._asking = self.loop.call_later(ASK_S, self._ask_whether_there)
         return owes
 
+    def shutdown(self) -> None:
+        """Close the connection, after the answer to a request whose head is here."""
+        if self._awaiting is not None:
+            self._awaiting = None
+            self._hand_on()
+        super().shutdown()
+
     def _ask_whether_there(self) -> None:
         """A client that has closed its side may wait for its answer, or be gone. One that is gone refuses what it is
         sent, so it is sent an interim response, which others skip; the next one finds the connection reset."""
@@ -236,7 +250,11 @@ class _GuardedProtocol(HttpToolsProtocol):  # type: ignore[misc]  # uvicorn is u
         if (length := length_in_place(self.headers, self._held)) is None:
             return False
         place, self._held = InPlace(self, length, self._held), []
-        self._hand_on()
+        head = self._prompt.read_head(self.parser.get_method(), self.url, self.headers)
+        if head is not None and self._prompt.awaits(head, length):
+            self._awaiting = head
+        else:
+            self._hand_on()
         self.transport.set_protocol(place)
         self._wait_for(_Expects.BODY)
         return True
@@ -248,13 +266,18 @@ class _GuardedProtocol(HttpToolsProtocol):  # type: ignore[misc]  # uvicorn is u
 
     def filled(self, body: bytearray) -> None:
         self.transport.set_protocol(self)
-        self._renew_parser()  # the one before still waits for the body
         self._expects, self._begun = _Expects.NOTHING, False
         self._stop_waiting()
+        head, self._awaiting = self._awaiting, None
+        answered = head is not None and self._answer_awaited(head, body)
+        self._hand_on()
+        self._renew_parser()  # the one before still waits for the body
+        if answered:
+            return
         if self.cycle.response_complete:
             self._wait_for(_Expects.HEAD)
             return
-        self.cycle.body, self.cycle.more_body = body, False
+        self.scope["body"], self.cycle.more_body = body, False  # uvicorn would copy it into its message
         self.cycle.message_event.set()
 
     # --- what the parser tells
@@ -317,7 +340,9 @@ class _GuardedProtocol(HttpToolsProtocol):  # type: ignore[misc]  # uvicorn is u
         if self._plain_head is not None:
             return
         self._expects, self._begun = _Expects.NOTHING, False
-        if self._told or not self._answer_now(self._held[0] if len(self._held) == 1 else b"".join(self._held)):
+        if len(self._held) != 1:
+            self._held = [b"".join(self._held)]
+        if self._told or not self._answer_now(self._held[0]):
             self._hand_on()
             super().on_message_complete()
 
@@ -368,7 +393,11 @@ class _GuardedProtocol(HttpToolsProtocol):  # type: ignore[misc]  # uvicorn is u
     def _answer_now(self, body: bytes) -> bool:
         """Whether the application answered the whole request; then the answer is written."""
         head = self._prompt.read_head(self.parser.get_method(), self.url, self.headers)
-        reply = None if head is None else self._prompt.answer_now(head, body)
+        return head is not None and self._answer_awaited(head, body)
+
+    def _answer_awaited(self, head: Any, body: bytes | bytearray) -> bool:
+        """The same when the head was read before."""
+        reply = self._prompt.answer_now(head, body)
         if reply is None:
             return False
         self._told = self._answered = True
@@ -384,8 +413,11 @@ class _GuardedProtocol(HttpToolsProtocol):  # type: ignore[misc]  # uvicorn is u
                 keep_alive = False
             else:
                 parts += (name, b": ", value, b"\r\n")
-        parts += (b"\r\n" if keep_alive else b"connection: close\r\n\r\n", content)
-        self.transport.write(b"".join(parts))
+        parts.append(b"\r\n" if keep_alive else b"connection: close\r\n\r\n")
+        if len(content) > JOINED_BYTES:
+            self.transport.writelines((b"".join(parts), content))
+        else:
+            self.transport.write(b"".join((*parts, content)))
         self.server_state.total_requests += 1
         if not keep_alive:
             self._idle_since = None

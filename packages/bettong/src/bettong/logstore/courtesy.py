@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 LOOK_EVERY_S = 0.1
 BUSY_CORES = 0.25  # what others use before we rest
 RESTS = 4  # times as long as we worked: a fifth of a core is left to us
-FULL_SHARE = 0.5  # of all cores, used by others: every bit that we take, somebody waits for
+FULL_SHARE = 0.5  # of all cores, used by others: before long somebody waits for every bit that we take
 FULL_RESTS = 19  # a twentieth of a core then, and a fifth again once that has lasted
 PATIENT_S = 600.0
 MAX_REST_S = 4.0
