@@ -273,12 +273,24 @@ class _GuardedProtocol(HttpToolsProtocol):  # type: ignore[misc]  # uvicorn is u
         self._hand_on()
         self._renew_parser()  # the one before still waits for the body
         if answered:
+            self._let_others()
             return
         if self.cycle.response_complete:
             self._wait_for(_Expects.HEAD)
             return
         self.scope["body"], self.cycle.more_body = body, False  # uvicorn would copy it into its message
         self.cycle.message_event.set()
+
+    def _let_others(self) -> None:
+        """Read nothing more in this turn of the loop: uvloop reads on from a client whose bytes filled its buffer, one
+        request after another, while others wait (four clients with images: a p99 of 130 ms instead of 27)."""
+        if not self.transport.is_closing():
+            self.transport.pause_reading()
+            self.loop.call_soon(self._read_on)
+
+    def _read_on(self) -> None:
+        if not self.transport.is_closing():
+            self.transport.resume_reading()
 
     # --- what the parser tells
 
