@@ -16,6 +16,7 @@ from bettong.domain.logs import SEGMENT_BYTES, OnLogFull
 from bettong.errors import BadInput, StorageFull, TooLarge, Unavailable
 from bettong.logstore.columns import ROW_COLUMN, TIME_COLUMN, TIME_TYPE
 from bettong.logstore.layout import check_name, create_segment
+from bettong.logstore.message_parts import MessageParts
 from bettong.logstore.segment import MAX_PAYLOAD_BYTES, Codec, SegmentFile, header_of, header_over, refused
 from bettong.logstore.sharing import check_shape, row_fits, row_form, said_row, said_shape, said_shared
 
@@ -206,6 +207,7 @@ class _TopicWriter:
         self._shape: LogShape | None = None  # of the segment's last shape record, None when a schema came after it
         self._checked: LogShape | None = None  # the last shape that was found right
         self._row_form: RowForm | None = None  # its own
+        self._message = MessageParts()
 
     def append(self, rows: pa.RecordBatch) -> int:
         if not rows.num_rows:
@@ -214,12 +216,9 @@ class _TopicWriter:
         changed = self._schema is None or not schema.equals(self._schema)
         time_at = _time_column(schema) if changed else self._time_at
         first_ms, last_ms = _times(rows.column(time_at))
-        payload = _checked(rows.serialize())
+        payload = _checked(self._message.of(rows))
         segment = self._current()
-        parts: list[bytes | pa.Buffer] = [
-            header_of(Codec.ARROW_BATCH, payload, rows.num_rows, first_ms, last_ms),
-            payload,
-        ]
+        parts = [header_over(Codec.ARROW_BATCH, payload, rows.num_rows, first_ms, last_ms), *payload]
         if changed or self._schema is None:  # a segment begun just now has no schema record yet
             said = schema.remove_metadata().serialize()
             parts = [header_of(Codec.SCHEMA, said), said, *parts]
@@ -235,8 +234,8 @@ class _TopicWriter:
                 "The log rows are none, or of another shape than was said.",
                 "Give a value for each of shape.shared, and rows of shape.by_row.",
             )
-        payload = _checked(rows.serialize())
-        return self._append_sharing(shape, Codec.SHARING_BATCH, (said_shared(shared), payload), rows.num_rows, time_ms)
+        payload = (said_shared(shared), *_checked(self._message.of(rows)))
+        return self._append_sharing(shape, Codec.SHARING_BATCH, payload, rows.num_rows, time_ms)
 
     def append_row(self, shape: LogShape, time_ms: int, shared: Sequence[Any], values: Sequence[NDArray]) -> int:
         self._check(shape)
@@ -297,9 +296,10 @@ def _closed() -> Unavailable:
     return Unavailable("The inference log of this replica is closed.", "Send the request again.")
 
 
-def _checked(payload: pa.Buffer) -> pa.Buffer:
-    if payload.size > MAX_PAYLOAD_BYTES:
-        raise TooLarge(f"The log row group has {payload.size} bytes.", f"Send at most {MAX_PAYLOAD_BYTES} at once.")
+def _checked(payload: Sequence[bytes | pa.Buffer]) -> Sequence[bytes | pa.Buffer]:
+    size = sum(map(len, payload))
+    if size > MAX_PAYLOAD_BYTES:
+        raise TooLarge(f"The log row group has {size} bytes.", f"Send at most {MAX_PAYLOAD_BYTES} at once.")
     return payload
 
 
