@@ -20,17 +20,15 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import peers_page  # type: ignore[import-not-found]  # these three lie beside this file
+import peers_page  # type: ignore[import-not-found]  # these two lie beside this file
 import pyarrow as pa
 from main_job import fresh_home, ours  # type: ignore[import-not-found]
-from warm_memory import warm_memory  # type: ignore[import-not-found]
 
 from wallaroo.framework import Framework
 
 ROOT = Path(__file__).parents[1]
 PEERS = "fastapi,mlserver,bentoml-stock,litserve,ray,pytriton"
 CELLS = {"mlp": ("w1_json", "w2_json", "w2_bin"), "conv": ("w3_json", "w3_bin"), "arima": ("w4_json",)}
-ROUND_BYTES = 4 * 2**30  # more than our log takes while all cells of a target are measured once
 METADATA = "dataset.exclude[]=metadata"  # as the SDK asks
 FORMS = {"bettong": f"?dataset.exclude[]=in&{METADATA}", "bettong+in": f"?{METADATA}"}
 
@@ -58,7 +56,6 @@ def main() -> None:
         run.table(str(options.table), 0.35)
         return
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    run.Server = _warmed(run.Server)
     with fresh_home() as home, tempfile.TemporaryDirectory() as folder:
         measured = Path(folder) / "lines.jsonl"
         ours = deployed(home, run, Path(os.environ["BENCH_DATA"]))
@@ -73,17 +70,6 @@ def main() -> None:
                 document["target"] = document["target"].partition(":")[0]
                 out.write(json.dumps(document) + "\n")
     run.table(str(options.out), 0.35)
-
-
-def _warmed(server: type[Any]) -> type[Any]:
-    """The driver's servers, ours and those of peers, each begun in memory that was touched just before."""
-
-    class Warmed(server):  # type: ignore[misc]
-        def __init__(self, *about: Any) -> None:
-            warm_memory(ROUND_BYTES)
-            super().__init__(*about)
-
-    return Warmed
 
 
 def deployed(home: Path, run: Any, data: Path) -> list[str]:

@@ -29,9 +29,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from wallaroo.framework import Framework
 
-main_job, log_growth, page, memory = (
-    importlib.import_module(name) for name in ("main_job", "log_growth", "growth_page", "warm_memory")
-)
+main_job, log_growth, page = (importlib.import_module(name) for name in ("main_job", "log_growth", "growth_page"))
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -62,7 +60,6 @@ def main() -> None:
         return
     wanted = options.only.split(",")
     found: dict[str, list[dict[str, float]]] = {}
-    memory.warm_memory()
     with main_job.fresh_home() as home, tempfile.TemporaryDirectory() as folder:
         platform = Platform(home, Path(folder))
         of_platform = {f.__name__: f(platform) for f in (rows, columns, models, replicas, pipelines)}
