@@ -75,7 +75,8 @@ def write(files: list[Path]) -> None:
     seconds = round(statistics.median(line["seconds"] for line in lines if "seconds" in line))
     command = f"python benchmarks/against_peers.py --bench ../shared/bench --rounds {rounds} --seconds {seconds}"
     made = time.strftime("%Y-%m-%d", time.gmtime(max(file.stat().st_mtime for file in files)))
-    report.write_section("peers", section(results, targets, command, made), "python benchmarks/against_peers.py")
+    apart = "" if len(files) == 1 else f" Its cells and the others come from {len(files)} runs, one after another."
+    report.write_section("peers", section(results, targets, command, made, apart), "python benchmarks/against_peers.py")
 
 
 def results_of(lines: Iterable[dict[str, Any]]) -> Results:
@@ -96,7 +97,7 @@ def results_of(lines: Iterable[dict[str, Any]]) -> Results:
     return results
 
 
-def section(results: Results, targets: list[str], command: str, made: str) -> str:
+def section(results: Results, targets: list[str], command: str, made: str, apart: str) -> str:
     cells = sorted({key[1:] for key in results}, key=lambda cell: (list(CELLS).index(cell[0]), cell[1]))
     by_cell = {name: [conc for cell, conc in cells if cell == name] for name in CELLS}
     heads = ["requests/s", *(f"{CELLS[name]} ({' / '.join(map(str, by_cell[name]))})" for name in CELLS)]
@@ -117,8 +118,7 @@ Measured on {made} by the driver of the bench, which starts each server, checks 
 Two replicas (two workers elsewhere), two cores, the load generator on one of them; medians of the rounds, in brackets
 how many connections ask. Ours checks a token of at most a minute's life with every request and has written each to its
 log before it answers; the others do neither. Peers echo no inputs, so the figures to compare leave them out; beside
-them stand those with inputs echoed, as the SDK asks. Free memory was touched before each turn of a server: a virtual
-machine makes whoever writes files pay for each page that its host has to find.
+them stand those with inputs echoed, as the SDK asks. The Python model has the same packages everywhere.{apart}
 
 ![Requests a second of each server](images/peers.svg)
 
