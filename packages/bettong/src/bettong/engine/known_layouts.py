@@ -73,7 +73,7 @@ class KnownLayouts:
         return pa.Table.from_arrays([_array(part, buffer) for part in layout.columns], schema=self._schema)
 
     def keep(self, body: bytes | bytearray, rows: pa.Table) -> None:
-        """Know the layout of `body`, which was read as `rows`, if they lie in it as they came, and its like was here."""
+        """Know the layout of `body`, read as `rows`, if they lie in it as they came, and its like was here before."""
         if not self._takes:
             return
         key = _key(body)
