@@ -18,6 +18,7 @@ import pyarrow.compute
 import pyarrow.parquet as pq
 
 from bettong.logstore.columns import ROW_COLUMN, TIME_COLUMN, times_of
+from bettong.logstore.foot import PARQUET, check_foot
 from bettong.logstore.segment import HEADER, Codec, Record, decode, parse
 from bettong.logstore.sharing import rows_of, shared_bytes
 
@@ -207,7 +208,7 @@ def blocks_of_part(number: int, path: Path, without: AbstractSet[Damaged] = froz
     """
     blocks: list[Block] = []
     for name in sorted(os.listdir(path)):
-        if (path / name, -1) not in without:
+        if name.endswith(PARQUET) and (path / name, -1) not in without:
             with _telling_damage(path / name, -1):
                 found = _row_groups(number, path / name)
             blocks += [block for block in found if (block.path, block.group) not in without]
@@ -215,6 +216,7 @@ def blocks_of_part(number: int, path: Path, without: AbstractSet[Damaged] = froz
 
 
 def _row_groups(number: int, path: Path) -> list[PartBlock]:
+    check_foot(path)
     with pq.ParquetFile(path) as file:
         metadata = file.metadata
     schema = _schema_in(metadata.metadata or {})

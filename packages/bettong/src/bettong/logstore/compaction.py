@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 from bettong.logstore.blocks import SegmentBlock, Unreadable, said_schema
 from bettong.logstore.columns import ROW_COLUMN
 from bettong.logstore.encodings import encodings_for
+from bettong.logstore.foot import PARQUET, keep_foot
 from bettong.logstore.index import SegmentIndex
 from bettong.logstore.layout import (
     GONE,
@@ -221,6 +222,7 @@ def _compact_segment(entry: SegmentEntry, now_s: float, rest: Callable[[], None]
         temporary.mkdir(mode=0o700)
         for path in write_part(temporary, entry, snapshot, {COMPACTED_AT: f"{now_s:.3f}".encode()}, rest):
             _sync(path)
+            _sync(keep_foot(path))
         sync_folder(temporary)
         os.rename(temporary, entry.path.with_name(part_name(entry.number, first_ms, last_ms, snapshot.rows)))
         sync_folder(entry.path.parent)
@@ -240,7 +242,7 @@ def write_part(
     writers: dict[Path, pq.ParquetWriter] = {}
     try:
         for at, group in row_groups(snapshot.chunks):
-            path = folder / f"{at:04d}.parquet"
+            path = folder / f"{at:04d}{PARQUET}"
             rows = _rows(entry, group)
             if path not in writers:
                 writers[path] = open_parquet(path, group[0].schema, about, rows)

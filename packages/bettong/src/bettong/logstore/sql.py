@@ -27,6 +27,7 @@ import pyarrow.parquet as pq
 from bettong.errors import BadInput, TooLarge, Unavailable
 from bettong.logstore import _sql_child
 from bettong.logstore.compaction import write_part
+from bettong.logstore.foot import PARQUET, check_foot
 from bettong.logstore.index import SegmentIndex
 from bettong.logstore.layout import PartEntry, SegmentEntry, current, list_topic
 
@@ -158,7 +159,7 @@ class LogSql:
             _make_passable(into)
             if isinstance(entry, PartEntry):
                 for name in os.listdir(entry.path):
-                    if self._is_sound(entry.path / name):
+                    if name.endswith(PARQUET) and self._is_sound(entry.path / name):
                         os.link(entry.path / name, into / name)
             elif (snapshot := SegmentIndex(entry.path).snapshot()).rows:
                 write_part(into, entry, snapshot, {})
@@ -168,11 +169,12 @@ class LogSql:
         if file in self._sound:
             return True
         try:
+            check_foot(file)
             with pq.ParquetFile(file):
                 pass
         except FileNotFoundError:
             raise
-        except (OSError, pa.ArrowException) as broken:
+        except (OSError, ValueError, pa.ArrowException) as broken:
             _log.warning("inference log damaged: file=%s left out of a query (%s)", file, type(broken).__name__)
             return False
         self._sound.add(file)
