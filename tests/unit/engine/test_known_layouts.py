@@ -143,6 +143,23 @@ def test_columns_said_to_lie_outside_the_batch_are_not_kept() -> None:
     assert layouts.find(body) is None
 
 
+def test_lists_whose_offsets_are_values_of_another_column_are_not_kept() -> None:
+    schema, count = pa.schema([("lists", pa.list_(pa.int32())), ("numbers", pa.int64())]), 16
+    numbers = np.zeros(count, np.int64)
+    numbers.view(np.int32)[: count + 1] = np.arange(count + 1)
+    lists = array_of(schema.field("lists").type, count, 0, sizes=1)
+    body = body_of(pa.record_batch([lists, pa.array(numbers)], schema=schema), stream=True)
+    batch = pa.ipc.open_stream(body).read_next_batch()
+    offsets: Any = batch.column("lists").buffers()[1]
+    values: Any = batch.column("numbers").buffers()[1]
+    apart = values.address - offsets.address
+    told = np.array([0, offsets.size], np.int64).tobytes()  # where the offsets lie in the batch, and how many bytes
+    assert body.count(told) == 1
+    body = body.replace(told, np.array([apart, offsets.size], np.int64).tobytes())
+    assert read(body, schema).column("lists").to_pylist() == [[n] for n in range(count)]
+    assert learned(body, schema).find(body) is None
+
+
 def test_of_too_many_layouts_the_longest_known_goes() -> None:
     schema = pa.schema([("x", pa.float32())])
     bodies = [body_of(pa.RecordBatch.from_arrays([array_of(pa.float32(), n, 1)], schema=schema)) for n in (10, 40, 80)]

@@ -119,9 +119,12 @@ def _layout_of(body: bytes | bytearray, rows: pa.Table) -> _Layout | None:
         if column.num_chunks != 1 or (part := _part_of(column.chunk(0), base, len(body))) is None:
             return None
         columns.append(part)
+    # Offsets that lie in values, which are not compared, would be believed of the next body whatever they are there
+    if any(a.end > b.start for a, b in pairwise(sorted(span for part in columns for span in _spans(part)))):
+        return None
     values = sorted(span for part in columns for span in _values(part))
     fixed = [_Span(a.end, b.start) for a, b in pairwise([_Span(0, 0), *values, _Span(len(body), len(body))])]
-    if any(span.start > span.end for span in fixed) or sum(span.end - span.start for span in fixed) > MAX_FIXED_BYTES:
+    if sum(span.end - span.start for span in fixed) > MAX_FIXED_BYTES:
         return None
     # A buffer may claim to lie anywhere: values that are not those of the batch would leave what tells of it uncompared
     if (batch := _only_batch(body, base)) is None or not values:
@@ -158,6 +161,12 @@ def _over(
         return None
     start = buffer.address - base
     return _Part(kind, count, (_Span(start, start + size),), child) if 0 <= start <= length - size else None
+
+
+def _spans(part: _Part | None) -> Iterator[_Span]:
+    while part is not None:
+        yield from part.spans
+        part = part.child
 
 
 def _values(part: _Part) -> Iterator[_Span]:
