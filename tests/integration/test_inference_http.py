@@ -320,6 +320,23 @@ def test_a_body_whose_answer_turns_out_to_take_long_is_read_once(run: Any) -> No
     run(scenario())
 
 
+@pytest.mark.parametrize("target", ["http://x", "http://x?y", "http://[::1"])
+@pytest.mark.parametrize("length", [len(BODY), 1000, len(LARGE)])
+def test_a_target_without_a_path_is_no_request_however_long_its_body_will_be(
+    run: Any, target: str, length: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scenario() -> None:
+        spec = deployment_spec()
+        async with served(inference_app(spec=spec), spec) as address:
+            client = await Client.to(address)
+            await client.send(head(path=target, length=length) + BODY)
+            assert (await client.rest()).startswith(b"HTTP/1.1 400 ")
+            await client.close()
+
+    run(scenario())
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
+
+
 def test_a_client_that_leaves_frees_its_place_and_its_model(run: Any) -> None:
     async def scenario() -> None:
         spec = deployment_spec(max_queued_requests=1)

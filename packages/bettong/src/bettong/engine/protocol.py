@@ -177,9 +177,13 @@ class _GuardedProtocol(HttpToolsProtocol):  # type: ignore[misc]  # uvicorn is u
             self._stop_waiting()
             return
         if self._expects is _Expects.BODY:  # it has not come whole
-            if self._fill():
+            try:
+                if self._fill():
+                    return
+                self._hand_on()
+            except (HttpParserError, AttributeError):  # uvicorn's of a target without a path, as the parser wraps it
+                self.send_400_response("")
                 return
-            self._hand_on()
         if self._expects is not _Expects.NOTHING and self._body_bytes == body_before:
             self._head_bytes += len(data)  # of a head, trailer or chunk header that is not complete yet
             if self._head_bytes > self.max_head_bytes:
