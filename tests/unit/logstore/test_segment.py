@@ -186,6 +186,24 @@ def test_much_that_was_written_leaves_the_memory_to_others_once_it_is_on_the_dis
     os.close(segment.fd)
 
 
+@pytest.mark.skipif(not hasattr(os, "posix_fadvise"), reason="not on this system")
+def test_what_is_on_the_disk_is_there_also_where_the_memory_cannot_be_let_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: int) -> None:
+        raise PermissionError(errno.EPERM, "as a sandbox says")
+
+    monkeypatch.setattr(os, "posix_fadvise", refuse)
+    path = tmp_path / "1.seg"
+    segment = SegmentFile(os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND), path)
+    segment.append([b"x" * LET_GO_BYTES])
+
+    segment.sync()
+
+    assert not segment.dirty
+    os.close(segment.fd)
+
+
 def in_memory(fd: int) -> bool:
     """Whether the first bytes of a file can be had without its disk."""
     try:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import errno
 import os
 import struct
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum, IntEnum
 from typing import TYPE_CHECKING
@@ -183,7 +184,8 @@ class SegmentFile:
 
     def _let_go_until(self, end: int) -> None:
         if end - self._let_go >= LET_GO_BYTES and hasattr(os, "posix_fadvise"):
-            os.posix_fadvise(self.fd, self._let_go, end - self._let_go, os.POSIX_FADV_DONTNEED)
+            with suppress(OSError):  # advice alone: what it is about is on the disk
+                os.posix_fadvise(self.fd, self._let_go, end - self._let_go, os.POSIX_FADV_DONTNEED)
             self._let_go = end
 
     def _write_rest(self, rest: memoryview) -> None:
