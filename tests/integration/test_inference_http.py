@@ -294,6 +294,31 @@ def test_a_large_body_on_its_way_when_idle_connections_are_closed_is_answered_fo
     run(scenario())
 
 
+def test_after_the_answer_to_a_large_body_others_have_their_turn(run: Any) -> None:
+    async def scenario() -> None:
+        protocols, reading, begun = list[Any](), list[bool](), asyncio.Event()
+
+        class Watched(MemoryLog):
+            def append(self, rows: Any, *, failed: bool = False) -> int:
+                asyncio.get_running_loop().call_soon(lambda: reading.append(protocols[0].transport.is_reading()))
+                return super().append(rows, failed=failed)
+
+        spec = deployment_spec()
+        app = inference_app([PromptRunner(forecast)], spec=spec, log=Watched())
+        async with served(app, spec, read=begun.set, made=protocols.append) as address:
+            client = await Client.to(address)
+            for _ in range(2):
+                begun.clear()
+                await client.send(head(length=len(LARGE)))
+                await begun.wait()  # so that its body is received in place
+                await client.send(LARGE)
+                assert (await client.answer())[0] == 200
+            await client.close()
+        assert reading == [False, False]
+
+    run(scenario())
+
+
 def test_a_body_whose_answer_turns_out_to_take_long_is_read_once(run: Any) -> None:
     async def scenario() -> None:
         class Slow(PromptRunner):

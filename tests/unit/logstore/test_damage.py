@@ -165,7 +165,7 @@ def test_a_damaged_part_hides_itself_and_no_other(part: Path, at: int, mask: int
 
 
 def test_no_bit_of_a_foot_that_is_wrong_ends_the_process(part: Path, tmp_path: Path) -> None:
-    """Parquet's library aborts over some: of this file, over four of its 5,000 lowest bits."""
+    """Parquet's library aborts over some: of this file, over the lowest bit of four bytes."""
     whole, folder = part.read_bytes(), tmp_path / "log"
     shutil.copytree(part.parents[3], folder)
     (damaged,) = folder.rglob("*.parquet")

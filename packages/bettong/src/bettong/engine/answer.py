@@ -7,7 +7,6 @@ they cost 60 µs for one row, and 2.6 ms for 10,000.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -37,7 +36,6 @@ METADATA = (
 )
 # In the log alone: a caller has it in the X-Request-Id header of the answer
 REQUEST_ID = pa.field("metadata.request_id", pa.string(), nullable=False)
-FEW_ROWS = 16_384  # a column of whose numbers is kept for the next answer
 SHARED = ("metadata.elapsed", "metadata.dropped", "metadata.request_id")  # what all rows of one request share
 
 
@@ -191,9 +189,6 @@ class Answer:
         if (row := self.shape.row_at(at)) >= 0:
             return self.rows.column(row)
         field = self.shape.schema.field(at)
-        constant = self.shape.constants.get(field.name)
-        if isinstance(constant, int) and self.rows.num_rows <= FEW_ROWS:
-            return _constant(constant, field.type, self.rows.num_rows)
         return _repeated(self.value(field.name), field.type, self.rows.num_rows)
 
 
@@ -255,9 +250,6 @@ def _flat_batch(
 def _repeated(value: Any, kind: Kind, rows: int) -> Array:
     scalar: Any = pa.scalar(value, kind)
     return pa.repeat(scalar, rows)
-
-
-_constant = lru_cache(maxsize=16)(_repeated)  # a client's requests mostly have one number of rows
 
 
 def _of_other(other: Other) -> list[Any]:

@@ -436,12 +436,13 @@ class InferenceApp:
         limit, schema = max(self._spec.max_body_bytes, BIG_BYTES), self._program.input_schema
         if keys := self._program.plan.keys:
             schema = widened(form, body, schema, keys)
-            return decode(form, body, schema, max_unpacked_bytes=limit)
-        if form not in (Format.ARROW_FILE, Format.ARROW_STREAM) or len(body) > BIG_BYTES:  # in a thread, that is
-            return decode(form, body, schema, max_unpacked_bytes=limit)
-        if (rows := self._layouts.find(body)) is None:
-            rows = decode(form, body, schema, max_unpacked_bytes=limit)
-            self._layouts.keep(body, rows)
+        arrow = form in (Format.ARROW_FILE, Format.ARROW_STREAM)
+        layouts = self._layouts if arrow and not keys and len(body) <= BIG_BYTES else None  # not in a thread
+        if layouts is not None and (rows := layouts.find(body)) is not None:
+            return rows
+        rows = decode(form, body, schema, max_unpacked_bytes=limit)
+        if layouts is not None:
+            layouts.keep(body, rows)
         return rows
 
     def _start_late(self, answer: Answer, attempt: _Attempt) -> None:

@@ -14,7 +14,7 @@ from enum import Enum, auto
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Protocol
 
-from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
+from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser, parse_url
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from bettong.engine.in_place import InPlace, length_in_place
@@ -177,13 +177,12 @@ class _GuardedProtocol(HttpToolsProtocol):  # type: ignore[misc]  # uvicorn is u
             self._stop_waiting()
             return
         if self._expects is _Expects.BODY:  # it has not come whole
-            try:
-                if self._fill():
-                    return
-                self._hand_on()
-            except (HttpParserError, AttributeError):  # uvicorn's of a target without a path, as the parser wraps it
+            if not self._told and not _has_path(self.url):  # of a whole one the parser says so
                 self.send_400_response("")
                 return
+            if self._fill():
+                return
+            self._hand_on()
         if self._expects is not _Expects.NOTHING and self._body_bytes == body_before:
             self._head_bytes += len(data)  # of a head, trailer or chunk header that is not complete yet
             if self._head_bytes > self.max_head_bytes:
@@ -558,6 +557,14 @@ class _Linger:
 
     def stop(self) -> None:
         self._timer.cancel()
+
+
+def _has_path(target: bytes) -> bool:
+    """Whether uvicorn can make a scope of a request's target."""
+    try:
+        return parse_url(target).path is not None
+    except HttpParserError:
+        return False
 
 
 def _refusal(status: HTTPStatus, text: str) -> bytes:
